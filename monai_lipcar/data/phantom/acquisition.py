@@ -52,6 +52,8 @@ class AcquisitionOptions:
         expected_low: low is the expectation of the noisy magnitude image instead of one draw of it: without noise, but
             with the floor that noise leaves in air. A target to train on; pre and high are the same as without.
         high_noise_factor: noise of high relative to ``noise_level`` (the full dose is often averaged longer).
+        still_high: high lies exactly where low lies and has its gain, so that an operator between the two is trained on
+            what the dose changes, and never on movement that nobody can predict; pre moves as always.
         units: range of the scanner units given to the 99.5th percentile of high in the head.
 
     Example:
@@ -70,6 +72,7 @@ class AcquisitionOptions:
     low_noise_factor: float = 1.0
     expected_low: bool = False
     high_noise_factor: float = 0.3
+    still_high: bool = False
     units: tuple[float, float] = (1500.0, 4000.0)
 
 
@@ -141,7 +144,7 @@ def acquire(
         shift = rng.uniform(-1, 1, 2) * options.motion_voxels
         turn = rng.uniform(-1, 1) * options.rotation_deg
         gain = 1 + rng.uniform(-1, 1) * options.gain
-        still = member == "low"
+        still = member == "low" or (member == "high" and options.still_high)
         volume = _blur(signal.numpy(), options.blur_voxels)
         volumes[member] = volume if still else gain * _move(volume, shift, turn)
 

@@ -50,7 +50,7 @@ ANATOMIES: dict[str, str] = {
 """Where the generator of each anatomy is: ``generator(rng, lesions, **options) -> TissueMaps``."""
 
 _RECORD = "cohort.json"
-_ADDED_SINCE = {"expected_low": False}
+_ADDED_SINCE = {"expected_low": False, "still_high": False}
 """Acquisition options that older records do not have, and what they were."""
 
 

@@ -136,6 +136,21 @@ def test_expected_low_is_what_many_draws_average_to() -> None:
     assert expected["low"][~maps.head] == pytest.approx(200 * np.sqrt(np.pi / 2), rel=1e-5)
 
 
+def test_still_high_lies_where_low_lies_and_has_its_gain() -> None:
+    maps = _disc(0.0)
+    options = replace(PERFECT, motion_voxels=3.0, rotation_deg=2.0, gain=0.2)
+    moved = acquire(maps, np.random.default_rng(1), options=options)
+    still = acquire(maps, np.random.default_rng(1), options=replace(options, still_high=True))
+    quiet = acquire(maps, np.random.default_rng(1), options=PERFECT)
+
+    def relative(volumes: dict[str, np.ndarray], member: str) -> np.ndarray:
+        return volumes[member] / volumes["low"].mean()  # the units follow the brightest tissue of high
+
+    assert np.allclose(relative(still, "high"), relative(quiet, "high"), rtol=1e-5)
+    assert not np.allclose(relative(moved, "high"), relative(quiet, "high"), rtol=0.05)
+    assert np.allclose(relative(still, "pre"), relative(moved, "pre"), rtol=1e-5)  # pre moves as before
+
+
 def test_blur_is_in_plane_only() -> None:
     maps = _disc(0.0)
     density = maps.proton_density.copy()
@@ -159,6 +174,6 @@ def test_default_units_fit_int16_and_are_deterministic() -> None:
 
 def test_random_options_vary_everything_that_degrades() -> None:
     one, two = (random_acquisition_options(np.random.default_rng(seed)) for seed in (0, 1))
-    fixed = {"units", "low_noise_factor", "high_noise_factor", "expected_low"}
+    fixed = {"units", "low_noise_factor", "high_noise_factor", "expected_low", "still_high"}
     for option in fields(AcquisitionOptions):
         assert (getattr(one, option.name) == getattr(two, option.name)) == (option.name in fixed)
