@@ -182,12 +182,16 @@ def _blur(volume: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _move(volume: np.ndarray, shift: np.ndarray, rotation_deg: float) -> np.ndarray:
-    """Shift and rotate in plane about the center, cubic interpolation, slice by slice."""
+    """Shift and rotate in plane about the center, cubic interpolation, slice by slice.
+
+    Tissue goes on beyond the field of view: a rat's neck reaches its border, and zeros that move in would be an edge
+    that no examination has.
+    """
     if not np.any(shift) and rotation_deg == 0:
         return volume
     cos, sin = np.cos(np.deg2rad(rotation_deg)), np.sin(np.deg2rad(rotation_deg))
     matrix = np.array([[cos, -sin], [sin, cos]])
     center = (np.array(volume.shape[:2]) - 1) / 2
     offset = center + shift - matrix @ center
-    moved = [ndimage.affine_transform(volume[..., k], matrix, offset, order=3) for k in range(volume.shape[2])]
-    return np.stack(moved, axis=-1)
+    slices = (volume[..., k] for k in range(volume.shape[2]))
+    return np.stack([ndimage.affine_transform(s, matrix, offset, order=3, mode="nearest") for s in slices], axis=-1)

@@ -136,6 +136,20 @@ def test_expected_low_is_what_many_draws_average_to() -> None:
     assert expected["low"][~maps.head] == pytest.approx(200 * np.sqrt(np.pi / 2), rel=1e-5)
 
 
+def test_tissue_goes_on_beyond_the_border_when_it_moves() -> None:
+    maps = _disc(0.0)
+    everywhere = replace(
+        maps,
+        **{
+            name: np.full_like(getattr(maps, name), getattr(maps, name)[maps.head].mean())
+            for name in ("proton_density", "t1_ms", "t2_ms")
+        },
+    )
+    options = replace(PERFECT, motion_voxels=2.0, rotation_deg=1.0)
+    pre = acquire(everywhere, np.random.default_rng(0), options=options)["pre"]
+    assert pre.min() > 0.99 * pre.max()
+
+
 def test_still_high_lies_where_low_lies_and_has_its_gain() -> None:
     maps = _disc(0.0)
     options = replace(PERFECT, motion_voxels=3.0, rotation_deg=2.0, gain=0.2)
