@@ -43,19 +43,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "ph2l": {
         "paper: no skeleton, SSIM loss": {"skeleton": "none", "l1_weight": 0.0},
         "no skeleton, SSIM + L1": {"skeleton": "none"},
-        "identity skeleton, SSIM + L1": {"skeleton": "identity"},
         "physics skeleton, SSIM loss": {"l1_weight": 0.0},
         "physics skeleton, SSIM + L1 (recommended)": {},
     },
     "pl2h": {
         "paper: no skeleton, SSIM loss": {"skeleton": "none", "l1_weight": 0.0},
         "no skeleton, SSIM + L1": {"skeleton": "none"},
-        "identity skeleton, SSIM + L1": {"skeleton": "identity"},
         "extrapolation skeleton, SSIM + L1 (recommended)": {},
-    },
-    "h2l": {
-        "paper: no skeleton, SSIM loss": {"skeleton": "none", "l1_weight": 0.0},
-        "identity skeleton, SSIM + L1 (recommended)": {},
     },
 }
 
