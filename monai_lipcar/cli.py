@@ -104,21 +104,50 @@ def phantom(
     studies: Annotated[int, typer.Option(min=1, help="How many.")] = 4,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     noise_level: Annotated[float | None, typer.Option(min=0.0, help="Noise, relative to the brightest tissue.")] = None,
+    motion_voxels: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Largest shift of pre and high against low; they turn by up to a third of a degree per voxel."
+        ),
+    ] = None,
+    gain: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=0.5, help="Largest relative difference of receiver gain of pre and high against low."
+        ),
+    ] = None,
+    expected_low: Annotated[
+        bool,
+        typer.Option("--expected-low", help="The low dose without its noise, as its expectation: a training target."),
+    ] = False,
     skull_stripped_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of mni152 studies that show the brain only.")
     ] = 0.0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Write a simulated cohort in the dataset layout."""
-    from monai_lipcar.data.phantom import AcquisitionOptions, write_cohort
+    """Write a simulated cohort in the dataset layout.
 
-    options = None if noise_level is None else AcquisitionOptions(noise_level=noise_level)
+    Noise, motion and gain that are not given have their defaults; for the anatomy random they are drawn for each study.
+    """
+    from monai_lipcar.data.phantom import write_cohort
+
+    rotation_deg = None if motion_voxels is None else motion_voxels / 3
+    wanted = {"noise_level": noise_level, "motion_voxels": motion_voxels, "rotation_deg": rotation_deg, "gain": gain}
+    acquisition: dict[str, float | bool] = {name: value for name, value in wanted.items() if value is not None}
+    if expected_low:
+        acquisition["expected_low"] = True
     anatomy_options = {"brain_extracted_fraction": skull_stripped_fraction} if skull_stripped_fraction else {}
     if anatomy_options and anatomy is not Anatomy.mni152:
         raise ConfigurationError(f"--skull-stripped-fraction is for the anatomy mni152, not for {anatomy.value}")
     paths = write_cohort(
-        out, anatomy.value, studies, seed=seed, options=options, anatomy_options=anatomy_options, workers=workers
+        out,
+        anatomy.value,
+        studies,
+        seed=seed,
+        anatomy_options=anatomy_options,
+        acquisition=acquisition,
+        workers=workers,
     )
     _tell({"dataset": str(out), "studies": [path.name for path in paths]}, f"{len(paths)} studies in {out}", as_json)
 

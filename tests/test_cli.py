@@ -114,6 +114,35 @@ def test_phantom(command: Command, tmp_path: Path) -> None:
     assert files >= {"pre.nii.gz", "low.nii.gz", "high.nii.gz", "lesion.nii.gz"}
 
 
+def test_phantom_without_motion_gain_and_noise_of_the_target(command: Command, tmp_path: Path) -> None:
+    def volumes(name: str, *options: object) -> dict[str, np.ndarray]:
+        common = ("phantom", tmp_path / name, "--anatomy", "random", "--studies", 1, "--seed", 4, "--noise-level", 0.05)
+        assert command(*common, *options).status == 0
+        folder = tmp_path / name / "random-0001"
+        return {member: np.asarray(nib.load(folder / f"{member}.nii.gz").dataobj) for member in ("pre", "low", "high")}
+
+    still = volumes("still", "--motion-voxels", 0, "--gain", 0)
+    target = volumes("target", "--motion-voxels", 0, "--gain", 0, "--expected-low")
+    moved = volumes("moved", "--motion-voxels", 3, "--gain", 0.3)
+    assert np.array_equal(target["pre"], still["pre"])
+    assert np.array_equal(target["high"], still["high"])
+    alike = [np.corrcoef(study["pre"].ravel(), study["low"].ravel())[0, 1] for study in (moved, still)]
+    assert alike[0] < alike[1] - 0.01
+    air = target["low"][:8, :8]
+    assert np.ptp(air) <= 1
+    assert still["low"][:8, :8].mean() == pytest.approx(air.mean(), rel=0.05)
+    acquisition = json.loads((tmp_path / "target" / "cohort.json").read_text())["random"]["acquisition"]
+    assert acquisition == {
+        "drawn for each study, but": {
+            "noise_level": 0.05,
+            "motion_voxels": 0.0,
+            "rotation_deg": 0.0,
+            "gain": 0.0,
+            "expected_low": True,
+        }
+    }
+
+
 def test_simulate_dose(command: Command, dataset: Path, tmp_path: Path) -> None:
     (dataset / "random-0001" / "low.nii.gz").unlink()
     shutil.copytree(dataset / "random-0001", dataset / "sub-bad")

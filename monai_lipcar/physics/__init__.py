@@ -18,7 +18,7 @@ from __future__ import annotations
 from monai_lipcar.physics.agent import CONVENTIONAL, HIGH_RELAXIVITY, ContrastAgent, relaxation_rates
 from monai_lipcar.physics.ct import IodineCT
 from monai_lipcar.physics.dose import REFERENCE_T1_MS, REFERENCE_T2_MS, DoseProtocol, DoseResponse
-from monai_lipcar.physics.noise import add_gaussian_noise, add_rician_noise
+from monai_lipcar.physics.noise import add_gaussian_noise, add_rician_noise, rician_mean
 from monai_lipcar.physics.operators import LinearDoseOperator, SignalEquationOperator, linear_extrapolation
 from monai_lipcar.physics.signal_model import SignalModel
 from monai_lipcar.physics.spin_echo import SpinEcho
@@ -43,4 +43,5 @@ __all__ = [
     "ernst_angle_deg",
     "linear_extrapolation",
     "relaxation_rates",
+    "rician_mean",
 ]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from monai_lipcar.errors import ConfigurationError
-from monai_lipcar.physics import add_gaussian_noise, add_rician_noise
+from monai_lipcar.physics import add_gaussian_noise, add_rician_noise, rician_mean
 
 Noise = Callable[[Tensor, float, torch.Generator], Tensor]
 BOTH = pytest.mark.parametrize("noise", [add_gaussian_noise, add_rician_noise])
@@ -57,6 +57,42 @@ def test_rician_noise_far_above_the_noise_is_gaussian() -> None:
     # mean A + sigma^2 / (2 A) = 1.00005
     assert float(noisy.mean()) == pytest.approx(1.00005, abs=1.1e-4)
     assert float(noisy.std()) == pytest.approx(0.01, rel=1e-2)
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.05, 0.1, 0.2, 0.5, 2.0])
+def test_rician_mean_against_draws(signal: float) -> None:
+    draws = add_rician_noise(torch.full((COUNT,), signal, dtype=torch.float64), 0.1, seeded())
+    # standard error at most 0.1 / sqrt(200000) = 0.00022: 5 of them allowed
+    assert float(rician_mean(torch.tensor(signal, dtype=torch.float64), 0.1)) == pytest.approx(
+        float(draws.mean()), abs=1.1e-3
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rician_mean_from_air_to_bright_tissue(dtype: torch.dtype) -> None:
+    from scipy.stats import rice
+
+    signal = torch.cat([torch.zeros(1), torch.logspace(-4, 1, 200)]).to(dtype)
+    tolerance = 1e-6 if dtype is torch.float32 else 1e-9
+    mean = rician_mean(signal, 0.3)
+    assert mean.dtype == dtype
+    assert mean.numpy() == pytest.approx(rice.mean(signal.double().numpy() / 0.3, scale=0.3), rel=tolerance)
+    assert float(mean[0]) == pytest.approx(0.3 * math.sqrt(math.pi / 2), rel=tolerance)
+    assert (mean.diff() >= -tolerance).all()
+
+
+@pytest.mark.parametrize("level", [1e-30, 1e-8, 1e-3, 0.999e-3, 1.001e-3, 0.01])
+def test_rician_mean_far_above_the_noise(level: float) -> None:
+    mean = float(rician_mean(torch.ones((), dtype=torch.float64), level))
+    # the next term of the series is sigma^4 / (8 A^3)
+    assert mean == pytest.approx(1 + level**2 / 2, rel=level**4 / 8 + 1e-12)
+
+
+def test_rician_mean_without_noise_is_the_signal() -> None:
+    signal = torch.rand(5, generator=seeded())
+    assert torch.equal(rician_mean(signal, 0.0), signal)
+    with pytest.raises(ConfigurationError, match="expected a noise level >= 0, got -1"):
+        rician_mean(signal, -1.0)
 
 
 @BOTH

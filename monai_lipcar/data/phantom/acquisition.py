@@ -26,7 +26,7 @@ from monai_lipcar.data.phantom.fields import smooth_field
 from monai_lipcar.data.phantom.maps import TissueMaps
 from monai_lipcar.physics.agent import HIGH_RELAXIVITY, ContrastAgent
 from monai_lipcar.physics.dose import DoseProtocol
-from monai_lipcar.physics.noise import add_rician_noise
+from monai_lipcar.physics.noise import add_rician_noise, rician_mean
 from monai_lipcar.physics.signal_model import SignalModel
 from monai_lipcar.physics.spin_echo import SpinEcho
 
@@ -49,6 +49,8 @@ class AcquisitionOptions:
         noise_level: standard deviation of the noise of pre and low in each of the two receiver channels, relative to
             the 99.5th percentile of high in the head; the magnitude noise is Rician. 0: no noise anywhere.
         low_noise_factor: noise of low relative to ``noise_level``.
+        expected_low: low is the expectation of the noisy magnitude image instead of one draw of it: without noise, but
+            with the floor that noise leaves in air. A target to train on; pre and high are the same as without.
         high_noise_factor: noise of high relative to ``noise_level`` (the full dose is often averaged longer).
         units: range of the scanner units given to the 99.5th percentile of high in the head.
 
@@ -66,6 +68,7 @@ class AcquisitionOptions:
     blur_voxels: float = 0.45
     noise_level: float = 0.01
     low_noise_factor: float = 1.0
+    expected_low: bool = False
     high_noise_factor: float = 0.3
     units: tuple[float, float] = (1500.0, 4000.0)
 
@@ -150,6 +153,8 @@ def acquire(
         scaled = torch.from_numpy(np.clip(volume / reference, 0, None).astype(np.float32))
         level = options.noise_level * factors[member]
         noisy = add_rician_noise(scaled, level, generator) if level > 0 else scaled
+        if member == "low" and options.expected_low:  # drawn all the same: the noise of high stays what it was
+            noisy = rician_mean(scaled, level)
         # a vessel may shine, but never beyond what a scanner stores
         volumes[member] = np.clip(noisy.numpy() * units, 0, np.iinfo(np.int16).max).astype(np.float32)
     return volumes

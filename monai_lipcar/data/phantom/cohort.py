@@ -21,7 +21,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ ANATOMIES: dict[str, str] = {
 """Where the generator of each anatomy is: ``generator(rng, lesions, **options) -> TissueMaps``."""
 
 _RECORD = "cohort.json"
+_ADDED_SINCE = {"expected_low": False}
+"""Acquisition options that older records do not have, and what they were."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,18 @@ class _Recipe:
     agent: ContrastAgent
     signal_model: SignalModel
     anatomy_options: dict[str, Any] = field(default_factory=dict)
+    acquisition: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        drawn = self.options is None and self.anatomy == "random"
+        acquisition: Any = asdict(replace(self.options or AcquisitionOptions(), **self.acquisition))
+        if self.options is None and self.anatomy == "random":
+            acquisition = (
+                {"drawn for each study, but": self.acquisition} if self.acquisition else "drawn for each study"
+            )
         content = {
             "seed": self.seed,
             "tumor_free_fraction": self.tumor_free_fraction,
-            "acquisition": "drawn for each study" if drawn else asdict(self.options or AcquisitionOptions()),
+            "acquisition": acquisition,
             "protocol": asdict(self.protocol),
             "agent": asdict(self.agent),
             "signal_model": repr(self.signal_model),
@@ -91,6 +98,7 @@ def write_cohort(
     agent: ContrastAgent = HIGH_RELAXIVITY,
     signal_model: SignalModel | None = None,
     anatomy_options: Mapping[str, Any] | None = None,
+    acquisition: Mapping[str, Any] | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> list[Path]:
@@ -113,6 +121,8 @@ def write_cohort(
         agent: contrast agent.
         signal_model: default ``SpinEcho()``.
         anatomy_options: further arguments of the generator, e.g. ``{"shape": (128, 128, 12)}``; what JSON can hold.
+        acquisition: single fields of :class:`AcquisitionOptions` that every study gets, e.g. ``{"gain": 0.0}``; the
+            others are those of ``options``, or drawn.
         workers: processes.
         progress: show a progress bar.
 
@@ -139,6 +149,10 @@ def write_cohort(
         )
     if not 0 <= tumor_free_fraction <= 1:
         raise ConfigurationError(f"the tumor-free fraction must be between 0 and 1, got {tumor_free_fraction}")
+    known = [option.name for option in fields(AcquisitionOptions)]
+    unknown = sorted({*(acquisition or {})} - {*known})
+    if unknown:
+        raise ConfigurationError(f"acquisition: {', '.join(unknown)} is not known, there are {', '.join(known)}")
     recipe = _Recipe(
         anatomy=anatomy,
         seed=seed,
@@ -148,6 +162,7 @@ def write_cohort(
         agent=agent,
         signal_model=signal_model or SpinEcho(),
         anatomy_options=dict(anatomy_options or {}),
+        acquisition=dict(acquisition or {}),
     )
     out = Path(out_dir)
     paths = [out / f"{anatomy}-{number:04d}" for number in range(1, studies + 1)]
@@ -179,6 +194,7 @@ def simulate_study(
     agent: ContrastAgent = HIGH_RELAXIVITY,
     signal_model: SignalModel | None = None,
     anatomy_options: Mapping[str, Any] | None = None,
+    acquisition: Mapping[str, Any] | None = None,
 ) -> tuple[TissueMaps, dict[str, np.ndarray]]:
     """Simulate study ``number`` of a cohort in memory; arguments as in :func:`write_cohort`.
 
@@ -199,6 +215,7 @@ def simulate_study(
     maps = generator(anatomy_rng, lesions=0 if tumor_free else None, **(anatomy_options or {}))
     if options is None and anatomy == "random":
         options = random_acquisition_options(scanner_rng)
+    options = replace(options or AcquisitionOptions(), **(acquisition or {}))
     volumes = acquire(maps, scanner_rng, signal_model=signal_model, agent=agent, protocol=protocol, options=options)
     return maps, volumes
 
@@ -228,6 +245,7 @@ def _write_study(recipe: _Recipe, number: int, path: Path) -> Path:
         agent=recipe.agent,
         signal_model=recipe.signal_model,
         anatomy_options=recipe.anatomy_options,
+        acquisition=recipe.acquisition,
     )
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -257,6 +275,8 @@ def _write_record(out: Path, recipe: _Recipe) -> None:
     record = recipe.record()
     if recipe.anatomy in records:
         known = {key: value for key, value in records[recipe.anatomy].items() if key != "versions"}
+        if "units" in known.get("acquisition", ()):  # complete options, perhaps older than some of them
+            known["acquisition"] = {**_ADDED_SINCE, **known["acquisition"]}
         differing = sorted(key for key in {*known, *record} if known.get(key) != record.get(key))
         if differing:
             details = ", ".join(f"{key} is {known.get(key)!r} there, {record.get(key)!r} here" for key in differing)

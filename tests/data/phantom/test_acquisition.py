@@ -119,6 +119,23 @@ def test_noise_level_is_relative_to_high() -> None:
     assert noisy["pre"][~maps.head].mean() == pytest.approx(20.0 * np.sqrt(np.pi / 2), rel=0.05)
 
 
+def test_expected_low_is_what_many_draws_average_to() -> None:
+    maps = _disc()
+    options = replace(PERFECT, noise_level=0.2)
+    draws = [acquire(maps, np.random.default_rng(0), options=options)]
+    expected = acquire(maps, np.random.default_rng(0), options=replace(options, expected_low=True))
+    assert np.array_equal(expected["pre"], draws[0]["pre"])
+    assert np.array_equal(expected["high"], draws[0]["high"])
+    # units and anatomy do not depend on the seed here, the noise does
+    draws += [acquire(maps, np.random.default_rng(seed), options=options) for seed in range(1, 200)]
+    mean = np.mean([draw["low"] for draw in draws], axis=0)
+    # standard error of a voxel 200 / sqrt(200) = 14, at most; of the mean over a region far below 1
+    assert np.abs(expected["low"] - mean).max() < 5 * 14.2
+    assert (expected["low"] - mean)[maps.head].mean() == pytest.approx(0, abs=1)
+    assert (expected["low"] - mean)[~maps.head].mean() == pytest.approx(0, abs=1)
+    assert expected["low"][~maps.head] == pytest.approx(200 * np.sqrt(np.pi / 2), rel=1e-5)
+
+
 def test_blur_is_in_plane_only() -> None:
     maps = _disc(0.0)
     density = maps.proton_density.copy()
@@ -142,6 +159,6 @@ def test_default_units_fit_int16_and_are_deterministic() -> None:
 
 def test_random_options_vary_everything_that_degrades() -> None:
     one, two = (random_acquisition_options(np.random.default_rng(seed)) for seed in (0, 1))
-    fixed = {"units", "low_noise_factor", "high_noise_factor"}
+    fixed = {"units", "low_noise_factor", "high_noise_factor", "expected_low"}
     for option in fields(AcquisitionOptions):
         assert (getattr(one, option.name) == getattr(two, option.name)) == (option.name in fixed)

@@ -89,6 +89,34 @@ def test_record(tmp_path: Path) -> None:
     assert record["versions"]["numpy"] == np.__version__
 
 
+def test_single_options_replace_what_is_drawn(tmp_path: Path) -> None:
+    _, drawn = simulate_study("random", 1, anatomy_options=SMALL)
+    _, quiet = simulate_study(
+        "random", 1, anatomy_options=SMALL, acquisition={"motion_voxels": 0.0, "expected_low": True}
+    )
+    assert not np.array_equal(quiet["high"], drawn["high"])
+    assert not np.array_equal(quiet["low"], drawn["low"])
+    # all else is drawn as before: texture, coil, point spread, noise level
+    assert np.corrcoef(quiet["low"].ravel(), drawn["low"].ravel())[0, 1] > 0.98
+    path = _write(tmp_path, 1, acquisition={"motion_voxels": 0.0, "expected_low": True})[0]
+    assert np.array_equal(np.asanyarray(nib.load(path / "low.nii.gz").dataobj), np.rint(quiet["low"]))
+    record = json.loads((tmp_path / "cohort.json").read_text())["random"]
+    assert record["acquisition"] == {"drawn for each study, but": {"motion_voxels": 0.0, "expected_low": True}}
+    with pytest.raises(ConfigurationError, match="made with other options .acquisition is"):
+        _write(tmp_path, 2)
+
+
+def test_cohort_from_before_an_option_is_continued(tmp_path: Path) -> None:
+    _write(tmp_path, 1, options=AcquisitionOptions())
+    file = tmp_path / "cohort.json"
+    record = json.loads(file.read_text())
+    del record["random"]["acquisition"]["expected_low"]
+    file.write_text(json.dumps(record))
+    assert len(_write(tmp_path, 2, options=AcquisitionOptions())) == 2
+    with pytest.raises(ConfigurationError, match="'expected_low': True"):
+        _write(tmp_path, 3, options=AcquisitionOptions(expected_low=True))
+
+
 def test_other_options_in_the_same_folder(tmp_path: Path) -> None:
     _write(tmp_path, 1, seed=5)
     with pytest.raises(ConfigurationError, match="other options .seed is 5 there, 6 here.; choose another folder"):
@@ -109,6 +137,7 @@ def test_tumor_free_fraction(tmp_path: Path) -> None:
         ({"studies": 0}, "must be at least 1"),
         ({"seed": -1}, "seed not negative"),
         ({"tumor_free_fraction": 1.5}, "between 0 and 1, got 1.5"),
+        ({"acquisition": {"movement": 1}}, "acquisition: movement is not known, there are texture, uptake_texture, "),
     ],
 )
 def test_bad_arguments(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
