@@ -264,10 +264,13 @@ def test_what_preprocessing_must_not_return(transform: Any, message: str, cohort
     assert list((cohort.parent / "cache").iterdir()) == []
 
 
-def _two_at_once(cohort: Path, cache_dir: Path, attempts: int) -> list[tuple[list[tuple[str, int]], int]]:
-    """Samples seen by each of two processes, and how many studies they preprocessed, for each attempt."""
+Seen = list[tuple[str, int, float]]
+
+
+def _two_at_once(cohort: Path, cache_dir: Path, attempts: int) -> list[tuple[Seen, int]]:
+    """For each attempt the samples that both of two processes saw, and how many studies they preprocessed together."""
     processes = multiprocessing.get_context("fork")
-    results: list[tuple[list[tuple[str, int]], int]] = []
+    results: list[tuple[Seen, int]] = []
     for attempt in range(attempts):
         start, answers = processes.Barrier(2), processes.SimpleQueue()
 
