@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from monai_lipcar.engines import latest_checkpoint
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = (
     "--patch_size",
@@ -47,7 +49,7 @@ def test_training_killed_and_resumed(dataset: Path, tmp_path: Path, run_bundle: 
             stderr=log,
         )
         deadline = time.monotonic() + 300
-        while not list(folder.glob("checkpoint_epoch=*.pt")):
+        while latest_checkpoint(folder) is None:
             assert killed.poll() is None, (tmp_path / "log.txt").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.01)
