@@ -17,7 +17,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from monai_lipcar.data import Study, find_studies, load_datalist, split_studies
+from monai_lipcar.data import SECTIONS, Study, find_studies, load_datalist, split_studies
 from monai_lipcar.errors import ConfigurationError, LipcarError, WeightsError
 from monai_lipcar.log import quiet_readers
 from monai_lipcar.networks import file_sha256, load_weights
@@ -39,10 +39,12 @@ __all__ = [
     "is_true",
     "load_operator",
     "make_solver",
+    "nested_options",
     "prepare",
     "reported",
     "run_bundle",
     "select_studies",
+    "training_split",
     "training_studies",
     "weights_sha256",
 ]
@@ -145,31 +147,48 @@ def select_studies(
     return find_studies(dataset_dir, required)
 
 
-def training_studies(
+def training_split(
     dataset_dir: str | Path,
     datalist_file: str | Path | None,
-    section: str,
     seed: int = 0,
     required: Sequence[str] = ("pre", "low", "high"),
-) -> list[Study]:
-    """Studies of one section of a datalist, or of a seeded split by subject of a dataset folder.
+) -> dict[str, list[Study]]:
+    """Studies to train on, to validate on and to test with: as a datalist says, or split at random by subject.
 
-    With too few subjects to hold any back, the training studies are validated on, with a warning: enough to try
-    things out, not to judge them.
+    A datalist needs no ``"test"``. Of too few subjects none are held back, and sections stay empty.
     """
-    if datalist_file:
-        return load_datalist(datalist_file, section, required=required)
-    studies = find_studies(dataset_dir, required)
-    split = split_studies(studies, seed=seed)
-    if not split[section]:
-        logger.warning(
-            "%s: %d studies are too few to split; %s uses all of them, so its numbers say nothing about new studies",
-            dataset_dir,
-            len(studies),
-            section,
-        )
-        return studies
-    return split[section]
+    if not datalist_file:
+        return split_studies(find_studies(dataset_dir, required), seed=seed)
+    split = {section: load_datalist(datalist_file, section, required=required) for section in SECTIONS[:2]}
+    try:
+        split[SECTIONS[2]] = load_datalist(datalist_file, SECTIONS[2], required=required)
+    except ConfigurationError:  # what is wrong with the file itself was said above
+        split[SECTIONS[2]] = []
+    return split
+
+
+def training_studies(split: Mapping[str, Sequence[Study]], section: str) -> list[Study]:
+    """Studies of one section of a split.
+
+    With too few subjects to hold any back, all studies are validated on, those of the training too, with a warning:
+    enough to try things out, not to judge them.
+    """
+    if split[section]:
+        return list(split[section])
+    studies = [study for studies in split.values() for study in studies]
+    logger.warning(
+        "%d studies are too few to split; %s uses all of them, so its numbers say nothing about new studies",
+        len(studies),
+        section,
+    )
+    return studies
+
+
+def nested_options() -> dict[str, Any]:
+    """Options of this run that reach into a component, such as ``--train::trainer::max_epochs 3``."""
+    this_run = options_of_this_run()
+    given = this_run[0] if this_run is not None else {}
+    return {name: value for name, value in given.items() if "::" in name or "#" in name}
 
 
 def make_solver(name: str, max_iterations: int | None = None) -> AdamSolver:

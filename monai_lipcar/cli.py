@@ -116,12 +116,13 @@ def phantom(
             min=0.0, max=0.5, help="Largest relative difference of receiver gain of pre and high against low."
         ),
     ] = None,
-    training_targets: Annotated[
+    expected_low: Annotated[
         bool,
-        typer.Option(
-            "--training-targets",
-            help="To train on: low without its noise, as its expectation, and high in the very place and gain of low.",
-        ),
+        typer.Option("--expected-low", help="The low dose without its noise, as its expectation: a training target."),
+    ] = False,
+    still_high: Annotated[
+        bool,
+        typer.Option("--still-high", help="The full dose in the very place and gain of the low dose: a training pair."),
     ] = False,
     skull_stripped_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of mni152 studies that show the brain only.")
@@ -138,8 +139,10 @@ def phantom(
     rotation_deg = None if motion_voxels is None else motion_voxels / 3
     wanted = {"noise_level": noise_level, "motion_voxels": motion_voxels, "rotation_deg": rotation_deg, "gain": gain}
     acquisition: dict[str, float | bool] = {name: value for name, value in wanted.items() if value is not None}
-    if training_targets:
-        acquisition |= {"expected_low": True, "still_high": True}
+    if expected_low:
+        acquisition["expected_low"] = True
+    if still_high:
+        acquisition["still_high"] = True
     anatomy_options = {"brain_extracted_fraction": skull_stripped_fraction} if skull_stripped_fraction else {}
     if anatomy_options and anatomy is not Anatomy.mni152:
         raise ConfigurationError(f"--skull-stripped-fraction is for the anatomy mni152, not for {anatomy.value}")

@@ -178,28 +178,54 @@ def test_studies_of_a_folder_or_of_a_datalist(dataset_dir: Path, tmp_path: Path)
 
 def test_training_studies_are_a_split_by_subject(dataset_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     sections = ("training", "validation", "test")
-    split = {section: set(ids(bundle.training_studies(dataset_dir, None, section, seed=1))) for section in sections}
-    assert all(split.values())
-    assert set.union(*split.values()) == {f"sub-{number:02d}" for number in range(10)}
-    assert sum(map(len, split.values())) == 10
-    assert set(ids(bundle.training_studies(dataset_dir, None, "training", seed=2))) != split["training"]
+    split = bundle.training_split(dataset_dir, None, seed=1)
+    parts = {section: set(ids(bundle.training_studies(split, section))) for section in sections}
+    assert all(parts.values())
+    assert set.union(*parts.values()) == {f"sub-{number:02d}" for number in range(10)}
+    assert sum(map(len, parts.values())) == 10
+    assert set(ids(bundle.training_split(dataset_dir, None, seed=2)["training"])) != parts["training"]
     assert not caplog.records
 
 
 def test_too_few_studies_to_hold_any_back(dataset_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.copytree(dataset_dir / "sub-00", tmp_path / "few" / "sub-00")
+    split = bundle.training_split(tmp_path / "few", None)
     with caplog.at_level(logging.WARNING):
-        assert ids(bundle.training_studies(tmp_path / "few", None, "training")) == ["sub-00"]
+        assert ids(bundle.training_studies(split, "training")) == ["sub-00"]
         assert not caplog.records
-        assert ids(bundle.training_studies(tmp_path / "few", None, "validation")) == ["sub-00"]
+        assert ids(bundle.training_studies(split, "validation")) == ["sub-00"]
     assert "1 studies are too few to split; validation uses all of them" in caplog.text
+    assert split["validation"] == split["test"] == []
 
 
 def test_training_studies_of_a_datalist(dataset_dir: Path, tmp_path: Path) -> None:
     datalist = write_datalist(tmp_path / "datalist.json", dataset_dir)
-    studies = bundle.training_studies(tmp_path / "unused", datalist, "test")
-    assert ids(studies) == ["sub-03"]
-    assert "high" in str(studies[0].problems[0])  # needed to train, not there
+    content = json.loads(datalist.read_text())
+    for name, section in (("sub-01", "training"), ("sub-02", "validation")):
+        members = {member: str(dataset_dir / name / f"{member}.nii.gz") for member in ("pre", "low", "high")}
+        content[section] = [{"study_id": name, **members}]
+    datalist.write_text(json.dumps(content))
+    split = bundle.training_split(tmp_path / "unused", datalist)
+    assert [ids(split[section]) for section in ("training", "validation", "test")] == [
+        ["sub-01"],
+        ["sub-02"],
+        ["sub-03"],
+    ]
+    assert "high" in str(split["test"][0].problems[0])  # needed to train, not there
+    del content["test"]
+    datalist.write_text(json.dumps(content))
+    assert bundle.training_split(tmp_path / "unused", datalist)["test"] == []
+    del content["validation"]
+    datalist.write_text(json.dumps(content))
+    with pytest.raises(ConfigurationError, match="no studies under 'validation'"):
+        bundle.training_split(tmp_path / "unused", datalist)
+
+
+def test_options_that_reach_into_a_component(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bundle.nested_options() == {}
+    given = {"epochs": 3, "train::trainer::max_epochs": 2, "train#dataset#seed": 1}
+    monkeypatch.setattr(bundle, "options_of_this_run", lambda: (given, {}))
+    assert bundle.nested_options() == {"train::trainer::max_epochs": 2, "train#dataset#seed": 1}
 
 
 def test_solver_by_name() -> None:

@@ -122,7 +122,7 @@ def test_phantom_without_motion_gain_and_noise_of_the_target(command: Command, t
         return {member: np.asarray(nib.load(folder / f"{member}.nii.gz").dataobj) for member in ("pre", "low", "high")}
 
     still = volumes("still", "--motion-voxels", 0, "--gain", 0)
-    target = volumes("target", "--motion-voxels", 0, "--gain", 0, "--training-targets")
+    target = volumes("target", "--motion-voxels", 0, "--gain", 0, "--expected-low", "--still-high")
     moved = volumes("moved", "--motion-voxels", 3, "--gain", 0.3)
     assert np.array_equal(target["pre"], still["pre"])
     assert np.array_equal(target["high"], still["high"])

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_lipcar.data.atomic import write_text
 from monai_lipcar.data.studies import MEMBERS, Study, missing_member
 from monai_lipcar.errors import ConfigurationError
 
@@ -102,11 +102,8 @@ def write_datalist(datalist_file: str | Path, split: Mapping[str, Sequence[Study
         ]
         for name, studies in split.items()
     }
-    partial = file.with_name(f".partial-{file.name}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, file)
+        write_text(file, json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise ConfigurationError(f"datalist {file} cannot be written: {error.strerror}") from error
 

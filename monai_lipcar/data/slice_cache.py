@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+import shutil
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +28,10 @@ from monai_lipcar.errors import ConfigurationError
 
 __all__ = ["CachedStudy", "SliceCache", "file_stats"]
 
-FORMAT = 1
+FORMAT = 2
 """Raise when what is stored changes meaning: older entries are then preprocessed again."""
+_ARRAY, _RECORD = "slices.npy", "record.json"
+_DIGITS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +54,11 @@ class CachedStudy:
 class SliceCache:
     """Stores the slices of preprocessed studies under one folder.
 
-    An entry is an array and, written after it, a small JSON file: without that one there is no entry. Both are written
-    under another name and renamed, so that a killed process leaves no half file under a valid name. An entry is
-    valid for the same files (path, size, time of last change), the same keys and the same preprocessing.
+    An entry is a folder with an array and a small JSON file. It is written under a name of its own and renamed, so that
+    a killed process leaves no half entry, and of several processes that preprocess a study at the same time one puts
+    its entry in place and all of them use that one: they see the same slices even if the preprocessing is not the same
+    to the last bit. An entry is valid for the same files (path, size, time of last change), the same keys and the same
+    preprocessing, all of which its name stands for.
 
     Args:
         cache_dir: the folder; made when missing.
@@ -75,15 +79,9 @@ class SliceCache:
 
     def find(self, study: Study) -> CachedStudy | None:
         """The entry of a study, or None when there is none, or the study's files have changed since."""
-        array_file, record_file = self._files(study)
         try:
-            record = json.loads(record_file.read_text(encoding="utf-8"))
-            if record["files"] != file_stats(study) or not array_file.is_file():
-                return None
-            return CachedStudy(
-                study.study_id, array_file, np.asarray(record["usable"], dtype=bool), np.asarray(record["foreground"])
-            )
-        except (OSError, ValueError, KeyError):
+            return _read(self._folder(study, file_stats(study)), study)
+        except OSError:  # a file of the study is gone
             return None
 
     def store(
@@ -98,16 +96,27 @@ class SliceCache:
             usable: whether each slice may be used.
             foreground: fraction of foreground in each slice.
 
+        Returns:
+            The entry that is in place: this one, or that of another process that was faster.
+
         Raises:
             ConfigurationError: when it cannot be written: no permission, or the disk is full.
         """
-        array_file, record_file = self._files(study)
-        entry = CachedStudy(study.study_id, array_file, usable, foreground)
-        record = {"files": stats, "usable": usable.tolist(), "foreground": foreground.tolist()}
+        folder = self._folder(study, stats)
+        record = {"usable": usable.tolist(), "foreground": foreground.tolist()}
         try:
-            record_file.unlink(missing_ok=True)
-            _write_atomically(array_file, lambda file: np.save(file, slices))
-            _write_atomically(record_file, lambda file: file.write(json.dumps(record).encode()))
+            partial = self.cache_dir / f".{uuid.uuid4().hex}.partial"
+            try:
+                partial.mkdir()
+                with open(partial / _ARRAY, "wb") as file:
+                    np.save(file, slices)
+                (partial / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+                entry = self._put_in_place(partial, folder, study)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            for other in self.cache_dir.iterdir():
+                if other.name.startswith(folder.name[:-_DIGITS]) and other != folder:
+                    shutil.rmtree(other, ignore_errors=True)  # of the files as they were before
         except OSError as error:
             raise ConfigurationError(
                 f"the cache {self.cache_dir} cannot be written: {error.strerror or error}; "
@@ -115,12 +124,42 @@ class SliceCache:
             ) from error
         return entry
 
-    def _files(self, study: Study) -> tuple[Path, Path]:
+    def _put_in_place(self, partial: Path, folder: Path, study: Study) -> CachedStudy:
+        try:
+            partial.rename(folder)
+        except OSError:
+            # taken by another process: a folder that is not empty is never replaced
+            entry = _read(folder, study)
+            if entry is not None:
+                return entry
+            shutil.rmtree(folder, ignore_errors=True)  # damaged from outside
+            partial.rename(folder)
+        entry = _read(folder, study)
+        if entry is None:
+            raise OSError(f"{folder} cannot be read back")
+        return entry
+
+    def _folder(self, study: Study, stats: list[list[Any]]) -> Path:
         # the paths tell apart studies of the same id in two data sets that share a cache
         members = {name: str(path.resolve()) for name, path in study.members.items()}
-        key = hashlib.sha256(json.dumps([self.recipe, members], sort_keys=True).encode()).hexdigest()[:16]
-        stem = f"{study.study_id}-{key}"
-        return self.cache_dir / f"{stem}.npy", self.cache_dir / f"{stem}.json"
+        return self.cache_dir / f"{study.study_id}-{_hash([self.recipe, members])}-{_hash(stats)}"
+
+
+def _read(folder: Path, study: Study) -> CachedStudy | None:
+    array_file = folder / _ARRAY
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        if not array_file.is_file():
+            return None
+        return CachedStudy(
+            study.study_id, array_file, np.asarray(record["usable"], dtype=bool), np.asarray(record["foreground"])
+        )
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
 def file_stats(study: Study) -> list[list[Any]]:
@@ -136,14 +175,3 @@ def file_stats(study: Study) -> list[list[Any]]:
                 stat = file.stat()
                 stats.append([member, file.relative_to(path.parent).as_posix(), stat.st_size, stat.st_mtime_ns])
     return stats
-
-
-def _write_atomically(target: Path, write: Callable[[BinaryIO], Any]) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -56,8 +56,8 @@ class SliceDataset(Dataset[Any]):
     from (``seed``, epoch, index) and nothing else, so that the sample does not depend on the number of worker
     processes, nor on whether the training was interrupted.
 
-    In training on several GPUs let the first process construct the data set before the others do, or each of them
-    preprocesses all studies.
+    In training on several GPUs the processes share the preprocessing: each starts with its own part of the studies and
+    takes from the cache what the others have done meanwhile.
 
     Args:
         studies: the studies.
@@ -69,6 +69,8 @@ class SliceDataset(Dataset[Any]):
         seed: of the random transforms.
         min_foreground: least fraction of a slice, 0 to 1, that must be foreground (above Otsu's threshold of the
             volume) for the slice to be kept.
+        rank: number of this process.
+        num_replicas: number of processes that construct this data set at the same time.
 
     Raises:
         ConfigurationError: when no study is left, two have the same id, or the cache cannot be written.
@@ -83,6 +85,8 @@ class SliceDataset(Dataset[Any]):
         transform: Transform | Sequence[Transform] | None = None,
         seed: int = 0,
         min_foreground: float = 0.02,
+        rank: int = 0,
+        num_replicas: int = 1,
     ) -> None:
         self.keys = tuple(keys)
         self.seed = seed
@@ -91,9 +95,13 @@ class SliceDataset(Dataset[Any]):
         # shared memory: workers that outlive an epoch see the new one too
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         _refuse_duplicates(studies)
-        self._entries = self._prepare(
-            studies, preprocessing, SliceCache(cache_dir, fingerprint(preprocessing), self.keys)
-        )
+        # each process starts elsewhere, so that none does what another is doing
+        order = [
+            study for part in range(num_replicas) for study in studies[(rank + part) % num_replicas :: num_replicas]
+        ]
+        cache = SliceCache(cache_dir, fingerprint(preprocessing), self.keys)
+        entries = self._prepare(order, preprocessing, cache)
+        self._entries = [entries[study.study_id] for study in studies if study.study_id in entries]
         kept = [entry.usable & (entry.foreground >= min_foreground) for entry in self._entries]
         for entry, slices in zip(self._entries, kept, strict=True):
             if not slices.any():
@@ -143,7 +151,7 @@ class SliceDataset(Dataset[Any]):
 
     def _prepare(
         self, studies: Sequence[Study], preprocessing: Transform | Sequence[Transform], cache: SliceCache
-    ) -> list[CachedStudy]:
+    ) -> dict[str, CachedStudy]:
         preprocess = Compose(preprocessing) if isinstance(preprocessing, Sequence) else preprocessing
         # checking a study may read hundreds of DICOM headers: not for one that is cached
         found = {study.study_id: None if study.problems else cache.find(study) for study in studies}
@@ -158,7 +166,7 @@ class SliceDataset(Dataset[Any]):
                 raise  # the cache cannot be written
             except Exception as error:
                 self._fail(explain_failure(study, error))  # the others are done all the same
-        return [entries[study.study_id] for study in studies if study.study_id in entries]
+        return entries
 
     def _preprocess(self, study: Study, preprocess: Transform, cache: SliceCache) -> CachedStudy:
         stats = file_stats(study)

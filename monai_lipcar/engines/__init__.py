@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from .resume import latest_checkpoint, resume_from
 from .study import StudyDataset, StudyEvaluator, collate_study
 from .training import (
     AutocastInferer,
@@ -19,8 +20,6 @@ from .training import (
     FinalWeights,
     Throughput,
     attach_handlers,
-    latest_checkpoint,
-    resume_from,
 )
 
 __all__ = [

@@ -8,16 +8,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What training adds to MONAI's trainer: mixed precision on any device, exact resume, final weights."""
+"""What training adds to MONAI's trainer: mixed precision on any device, seeds of an epoch, speed, final weights."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import statistics
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +26,7 @@ from monai.inferers import Inferer
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from monai_lipcar.errors import ConfigurationError
+from monai_lipcar.data.atomic import write_text
 from monai_lipcar.networks import save_weights
 
 __all__ = [
@@ -37,8 +35,6 @@ __all__ = [
     "FinalWeights",
     "Throughput",
     "attach_handlers",
-    "latest_checkpoint",
-    "resume_from",
 ]
 
 logger = logging.getLogger(__name__)
@@ -145,6 +141,7 @@ class FinalWeights:
             weights file.
         evaluator: whose metrics are noted, after one more validation with the final statistics.
         throughput: whose speed is noted.
+        revalidate: False leaves that validation out: only one of several processes saves, and it cannot validate alone.
         recalibration_batches: how many batches to average over; 0 leaves the statistics as they are.
     """
 
@@ -156,6 +153,7 @@ class FinalWeights:
         record: Mapping[str, Any] | None = None,
         evaluator: Engine | None = None,
         throughput: Throughput | None = None,
+        revalidate: bool = True,
         recalibration_batches: int = 40,
     ) -> None:
         self.network = network
@@ -165,14 +163,25 @@ class FinalWeights:
         self.evaluator = evaluator
         self.throughput = throughput
         self.recalibration_batches = recalibration_batches
-        self.curve: list[dict[str, float]] = []
+        self.revalidate = revalidate
         self._losses: list[float] = []
+        self._curve_file = self.output_dir / "curve.jsonl"
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._continue)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._note)
         engine.add_event_handler(Events.COMPLETED, self)
+
+    def _continue(self, engine: Engine) -> None:
+        # the epoch in which a training was interrupted may have been noted, and is done again
+        try:
+            lines = self._curve_file.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return
+        kept = [line for line in lines if 0 < _epoch(line) <= engine.state.epoch]
+        write_text(self._curve_file, "".join(f"{line}\n" for line in kept))
 
     def _add(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -183,8 +192,7 @@ class FinalWeights:
         metrics = dict(self.evaluator.state.metrics) if self.evaluator is not None else {}
         entry = {"epoch": engine.state.epoch, "loss": statistics.fmean(self._losses), **metrics}
         self._losses.clear()
-        self.curve.append(entry)
-        with open(self.output_dir / "curve.jsonl", "a", encoding="utf-8") as file:
+        with open(self._curve_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def __call__(self, engine: Engine) -> None:
@@ -201,7 +209,7 @@ class FinalWeights:
             )
             update_bn(images, self.network, device=device)
         metrics: dict[str, float] = {}
-        if self.evaluator is not None:
+        if self.evaluator is not None and self.revalidate:
             self.evaluator.run()
             metrics = {name: float(value) for name, value in self.evaluator.state.metrics.items()}
         path = self.output_dir / "model.pt"
@@ -215,41 +223,16 @@ class FinalWeights:
             "torch": torch.__version__,
             "sha256": sha256,
         }
-        (self.output_dir / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_text(self.output_dir / "training.json", json.dumps(record, indent=2) + "\n")
         logger.info("weights: %s, validation: %s", path, metrics)
 
 
-def latest_checkpoint(folder: str | Path) -> str | None:
-    """Newest complete ``checkpoint_epoch=N.pt`` of a training's folder, or None.
-
-    A training that was killed while it saved leaves a file that cannot be read; the one before it is taken.
-    """
-    found = [
-        (int(match.group(1)), path)
-        for path in Path(folder).glob("checkpoint_epoch=*.pt")
-        if (match := re.fullmatch(r"checkpoint_epoch=(\d+)\.pt", path.name))
-    ]
-    for _, path in sorted(found, reverse=True):
-        # the directory of a zip file is at its end: a file cut short is none
-        if zipfile.is_zipfile(path):
-            return str(path)
-        logger.warning("checkpoint %s is not complete and is left out", path)
-    return None
-
-
-def resume_from(folder: str | Path, resume: bool) -> str | None:
-    """Checkpoint that a training in ``folder`` continues from, or None for a new one.
-
-    Raises:
-        ConfigurationError: a new training is asked for in the folder of another one, whose checkpoints would be mixed
-            with its own.
-    """
-    checkpoint = latest_checkpoint(folder)
-    if checkpoint is not None and not resume:
-        raise ConfigurationError(
-            f"{folder} holds the checkpoints of another training; choose another --output_dir, or remove them"
-        )
-    return checkpoint
+def _epoch(line: str) -> int:
+    """Epoch of an entry of a learning curve, or 0 for a line that was cut short."""
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 class _Handler(Protocol):

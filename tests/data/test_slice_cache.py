@@ -48,7 +48,7 @@ def test_what_is_stored_is_found(tmp_path: Path, study: Study) -> None:
     np.testing.assert_array_equal(np.load(entry.file), SLICES)
     assert entry.usable.tolist() == [True, False, True]
     assert entry.foreground.tolist() == [0.0, 0.25, 1.0]
-    assert len(list(cache.cache_dir.iterdir())) == 2
+    assert len(list(cache.cache_dir.iterdir())) == 1
 
 
 def test_other_recipe_keys_or_files_are_another_entry(tmp_path: Path, study: Study) -> None:
@@ -84,17 +84,28 @@ def test_a_change_of_any_file_outdates_the_entry(change: str, tmp_path: Path, st
     if change != "removed":
         _store(cache, study)
         assert cache.find(study) is not None
-        assert len(list(cache.cache_dir.iterdir())) == 2  # in place of the outdated one
+        assert len(list(cache.cache_dir.iterdir())) == 1  # in place of the outdated one
 
 
 def test_damaged_record_is_no_entry(tmp_path: Path, study: Study) -> None:
     cache = SliceCache(tmp_path / "cache", "recipe", ("pre", "low"))
     _store(cache, study)
-    (record,) = cache.cache_dir.glob("*.json")
+    (record,) = cache.cache_dir.glob("*/record.json")
     record.write_text(record.read_text()[:20])
     assert cache.find(study) is None
     record.write_text(json.dumps({}))
     assert cache.find(study) is None
+    _store(cache, study)
+    assert cache.find(study) is not None
+
+
+def test_the_slower_of_two_processes_uses_what_is_there(tmp_path: Path, study: Study) -> None:
+    cache = SliceCache(tmp_path / "cache", "recipe", ("pre", "low"))
+    _store(cache, study)
+    entry = cache.store(study, file_stats(study), SLICES + 1, np.array([False] * 3), np.array([0.5] * 3))
+    np.testing.assert_array_equal(np.load(entry.file), SLICES)
+    assert entry.usable.tolist() == [True, False, True]
+    assert len(list(cache.cache_dir.iterdir())) == 1
 
 
 def test_full_disk_leaves_nothing_behind(tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import multiprocessing
 import os
 import pickle
 from collections import Counter
@@ -261,6 +262,68 @@ def test_what_preprocessing_must_not_return(transform: Any, message: str, cohort
     with pytest.raises(ConfigurationError, match=message):
         _dataset(cohort, _load(transform))
     assert list((cohort.parent / "cache").iterdir()) == []
+
+
+Seen = list[tuple[str, int, float]]
+
+
+def _two_at_once(cohort: Path, cache_dir: Path, attempts: int) -> list[tuple[Seen, int]]:
+    """For each attempt the samples that both of two processes saw, and how many studies they preprocessed together."""
+    processes = multiprocessing.get_context("fork")
+    results: list[tuple[Seen, int]] = []
+    for attempt in range(attempts):
+        start, answers = processes.Barrier(2), processes.SimpleQueue()
+
+        def construct(rank: int, attempt: int, start: Any, answers: Any) -> None:
+            def unsteady(data: dict[str, Any]) -> dict[str, Any]:
+                # no two processes agree on which slices are usable, as registration may differ in the last bit
+                usable = [index != os.getpid() % 4 + 1 for index in range(6)]
+                return {**data, "usable_slices": usable, "low": data["low"] * 0 + os.getpid() % 1000}
+
+            start.wait()
+            dataset = _dataset(cohort, _load(unsteady), cache_dir=cache_dir / str(attempt), rank=rank, num_replicas=2)
+            seen = [
+                (dataset[i]["study_id"], dataset[i]["slice_index"], float(dataset[i]["low"].max()))
+                for i in range(len(dataset))
+            ]
+            answers.put((seen, Count.calls.total(), len(dataset.failures)))
+
+        pair = [processes.Process(target=construct, args=(rank, attempt, start, answers)) for rank in (0, 1)]
+        for process in pair:
+            process.start()
+        for process in pair:
+            process.join(60)
+            assert process.exitcode == 0
+        (one, calls, failures), (other, more_calls, more_failures) = answers.get(), answers.get()
+        assert one == other
+        assert failures == more_failures == 0
+        results.append((one, calls + more_calls))
+    return results
+
+
+def test_two_processes_that_build_the_same_cache(cohort: Path, tmp_path: Path) -> None:
+    results = _two_at_once(cohort, tmp_path / "caches", attempts=20)
+    for seen, calls in results:
+        assert {study_id for study_id, *_ in seen} == {"s-0", "s-1", "s-2"}
+        assert 3 <= calls <= 6
+    assert np.mean([calls for _, calls in results]) < 5  # they share the work
+    left = sorted(path.name.split("-")[0] for path in (tmp_path / "caches").glob("*/*"))
+    assert left == ["s"] * 60  # three entries each, and no partial one
+
+
+def test_processes_share_the_preprocessing(cohort: Path) -> None:
+    studies = find_studies(cohort)
+    order: list[str] = []
+
+    def note(data: dict[str, Any]) -> dict[str, Any]:
+        order.append(data["study_id"])
+        return data
+
+    second = SliceDataset(studies, _load(note), KEYS, cohort.parent / "cache", rank=1, num_replicas=2)
+    assert order == ["s-1", "s-0", "s-2"]
+    first = SliceDataset(studies, _load(note), KEYS, cohort.parent / "cache", rank=0, num_replicas=2)
+    assert [first[index]["study_id"] for index in range(12)] == [second[index]["study_id"] for index in range(12)]
+    assert [first[index]["study_id"] for index in (0, 4, 8)] == ["s-0", "s-1", "s-2"]
 
 
 def test_nothing_to_do(cohort: Path, tmp_path: Path) -> None:

@@ -51,9 +51,8 @@ from monai_lipcar.engines import (
     Throughput,
     attach_handlers,
     latest_checkpoint,
-    resume_from,
 )
-from monai_lipcar.errors import ConfigurationError, WeightsError
+from monai_lipcar.errors import WeightsError
 from monai_lipcar.networks import DoseOperator, SSIML1Loss, file_sha256, load_weights
 
 KEYS = ["pre", "low", "high"]
@@ -115,32 +114,6 @@ def test_throughput_leaves_validation_out(monkeypatch: pytest.MonkeyPatch) -> No
     engine.add_event_handler(Events.EPOCH_COMPLETED, validate)
     engine.run([0, 1, 2, 3], max_epochs=2)
     assert throughput.slices_per_second == pytest.approx(4 * 8 / 2.0)
-
-
-def test_latest_checkpoint_counts_epochs_as_numbers(tmp_path: Path) -> None:
-    assert latest_checkpoint(tmp_path) is None
-    assert latest_checkpoint(tmp_path / "missing") is None
-    for name in ("checkpoint_epoch=2.pt", "checkpoint_epoch=10.pt", "checkpoint_epoch=9.pt", "model.pt"):
-        torch.save({}, tmp_path / name)
-    (tmp_path / "checkpoint_epoch=11.pt.tmp").touch()
-    (tmp_path / "checkpoint_epoch=best.pt").touch()
-    assert latest_checkpoint(tmp_path) == str(tmp_path / "checkpoint_epoch=10.pt")
-
-
-def test_a_checkpoint_cut_short_is_left_out(tmp_path: Path) -> None:
-    for epoch in (1, 2):
-        torch.save({"weight": torch.zeros(100)}, tmp_path / f"checkpoint_epoch={epoch}.pt")
-    whole = (tmp_path / "checkpoint_epoch=2.pt").read_bytes()
-    (tmp_path / "checkpoint_epoch=2.pt").write_bytes(whole[: len(whole) // 2])
-    assert latest_checkpoint(tmp_path) == str(tmp_path / "checkpoint_epoch=1.pt")
-
-
-def test_a_new_training_is_not_mixed_with_another(tmp_path: Path) -> None:
-    assert resume_from(tmp_path, resume=False) is None
-    torch.save({}, tmp_path / "checkpoint_epoch=1.pt")
-    assert resume_from(tmp_path, resume=True) == str(tmp_path / "checkpoint_epoch=1.pt")
-    with pytest.raises(ConfigurationError, match="holds the checkpoints of another training; choose another"):
-        resume_from(tmp_path, resume=False)
 
 
 def test_attach_handlers_leaves_out_what_is_disabled() -> None:
@@ -290,6 +263,47 @@ def test_resume_equals_uninterrupted(cohort: list[Study], tmp_path: Path, one_th
     assert all(torch.equal(value, again.network.state_dict()[key]) for key, value in expected.items())
 
     check_final_weights(straight, tmp_path / "straight")
+
+
+def test_curve_of_an_interrupted_training_has_every_epoch_once(tmp_path: Path) -> None:
+    curve = tmp_path / "curve.jsonl"
+
+    def train(start: int, losses: list[float]) -> None:
+        engine = Engine(lambda engine, batch: {"loss": torch.tensor(losses[engine.state.epoch - 1])})
+        # what a checkpoint brings back
+        engine.add_event_handler(Events.STARTED, lambda: setattr(engine.state, "epoch", start))
+        FinalWeights(nn.Linear(1, 1), [], tmp_path, recalibration_batches=0).attach(engine)  # type: ignore[arg-type]
+        engine.run([0], max_epochs=len(losses))
+
+    train(0, [1.0, 0.5, 0.25])
+    # killed between the note of epoch 3 and its checkpoint, and while it wrote a fourth line
+    with curve.open("a") as file:
+        file.write('{"epoch": 4, "lo')
+    train(2, [0.0, 0.0, 0.3, 0.2])
+    entries = [json.loads(line) for line in curve.read_text().splitlines()]
+    assert [(entry["epoch"], round(entry["loss"], 3)) for entry in entries] == [(1, 1.0), (2, 0.5), (3, 0.3), (4, 0.2)]
+    train(0, [0.75])  # killed before its first checkpoint: from the beginning
+    assert [json.loads(line)["epoch"] for line in curve.read_text().splitlines()] == [1]
+
+
+def test_final_weights_of_one_of_several_processes(tmp_path: Path) -> None:
+    def alone(engine: Engine, batch: int) -> None:
+        raise AssertionError("this process would wait for the others for ever")
+
+    evaluator = Engine(alone)
+    evaluator.state.metrics["val_mae"] = 0.25
+    engine = Engine(lambda engine, batch: {"loss": torch.tensor(1.0)})
+    FinalWeights(
+        nn.Linear(1, 1),
+        [],
+        tmp_path,
+        evaluator=evaluator,
+        revalidate=False,
+        recalibration_batches=0,  # type: ignore[arg-type]
+    ).attach(engine)
+    engine.run([0], max_epochs=1)
+    assert json.loads((tmp_path / "curve.jsonl").read_text()) == {"epoch": 1, "loss": 1.0, "val_mae": 0.25}
+    assert json.loads((tmp_path / "training.json").read_text())["validation"] == {}
 
 
 def check_final_weights(training: Training, folder: Path) -> None:

@@ -14,6 +14,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +149,49 @@ def test_bad_arguments(tmp_path: Path, arguments: dict[str, Any], message: str) 
     with pytest.raises(ConfigurationError, match=message):
         write_cohort(tmp_path / "out", **{"anatomy": "random", "studies": 1, **arguments})
     assert not (tmp_path / "out").exists()
+
+
+def _alive(session: int) -> list[int]:
+    """Processes of a session, those left out that have ended and wait to be collected."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:  # ended meanwhile
+            continue
+        if int(its_session) == session and state not in "ZX":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    script, out = tmp_path / "script.py", tmp_path / "out"
+    script.write_text(
+        "from monai_lipcar.data.phantom import write_cohort\n"
+        "if __name__ == '__main__':\n"
+        f"    write_cohort({str(out)!r}, 'random', 2000, anatomy_options={SMALL!r}, workers=2, progress=False)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(out.glob("random-*")):
+            assert parent.poll() is None
+            assert time.monotonic() < deadline, "no study was written"
+            time.sleep(0.05)
+        assert len(_alive(parent.pid)) >= 3  # the parent and two workers
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 20
+        while _alive(parent.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert _alive(parent.pid) == []
+        written = len(list(out.glob("random-*")))
+        time.sleep(1)
+        assert len(list(out.glob("random-*"))) == written < 2000
+    finally:
+        for process in _alive(parent.pid):
+            os.kill(process, signal.SIGKILL)
 
 
 def test_disk_full_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
