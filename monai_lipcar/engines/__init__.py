@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from .study import StudyDataset, StudyEvaluator, collate_study
+from .study import StudyDataset, StudyEvaluator, collate_study, prepare_study
 from .training import (
     AutocastInferer,
     EpochSeed,
@@ -33,5 +33,6 @@ __all__ = [
     "attach_handlers",
     "collate_study",
     "latest_checkpoint",
+    "prepare_study",
     "resume_from",
 ]
