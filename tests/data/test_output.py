@@ -183,7 +183,9 @@ def test_results_among_the_inputs_of_a_datalist(tmp_path: Path, place: str, refu
     members = {"pre": tmp_path / "data" / "sub-01" / "pre.nii", "low": tmp_path / "data" / "sub-01" / "low"}
     studies = [Study("sub-01", members)]
     if refused:
-        with pytest.raises(ConfigurationError, match=r"would put results of study sub-01 among its inputs in .*/data/s"):
+        with pytest.raises(
+            ConfigurationError, match=r"would put results of study sub-01 among its inputs in .*/data/s"
+        ):
             refuse_input_folders(tmp_path / place, studies)
     else:
         refuse_input_folders(tmp_path / place, studies)

@@ -46,7 +46,9 @@ def test_input_hashes_of_files_and_dicom_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("out", "expected"), [("out", "../data/pre.nii"), ("data/below", "../pre.nii"), (None, None)])
-def test_where_inputs_are_is_said_relative_to_the_results(out: str | None, expected: str | None, tmp_path: Path) -> None:
+def test_where_inputs_are_is_said_relative_to_the_results(
+    out: str | None, expected: str | None, tmp_path: Path
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "pre.nii").write_bytes(b"pre")
     study = Study("sub-01", {"pre": tmp_path / "data" / "pre.nii"})

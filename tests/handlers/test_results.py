@@ -298,7 +298,11 @@ def test_a_full_disk_keeps_the_older_result_and_goes_on(
 @pytest.mark.parametrize(
     ("member", "spoil", "reason"),
     [
-        ("high", lambda volume: volume[:-2], r"expected the grid of the result, \(1, 32, 32, 3\), got \(1, 30, 32, 3\)"),
+        (
+            "high",
+            lambda volume: volume[:-2],
+            r"expected the grid of the result, \(1, 32, 32, 3\), got \(1, 30, 32, 3\)",
+        ),
         ("high", lambda volume: np.where(volume > 100, np.nan, volume), "the volume contains NaN or infinite values"),
         ("lesion", lambda volume: volume[:, :-1], "expected the grid of the result"),
     ],

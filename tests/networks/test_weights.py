@@ -129,7 +129,9 @@ def test_networks_without_a_dose_skeleton_carry_their_dose_fraction_too(
     else:
         save_weights(trained, path, operator="h2l")
     load_weights(operator(0.1), path)
-    expected = "was trained for the dose fraction 0.1, but the network is set to 0.2; use weights trained for it, or set"
+    expected = (
+        "was trained for the dose fraction 0.1, but the network is set to 0.2; use weights trained for it, or set"
+    )
     with pytest.raises(WeightsError, match=expected):
         load_weights(operator(0.2), path)
 

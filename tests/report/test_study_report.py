@@ -215,7 +215,9 @@ def test_what_comes_from_outside_is_escaped(finish: Finish, tmp_path: Path) -> N
 
 
 def test_operator_without_a_solver(finish: Finish, tmp_path: Path) -> None:
-    inputs = finish(residual=False, configuration={"dose_fraction": 0.2, "registration_policy": "none", "weights": "ab" * 32})
+    inputs = finish(
+        residual=False, configuration={"dose_fraction": 0.2, "registration_policy": "none", "weights": "ab" * 32}
+    )
     facts = Page(study_report(inputs, tmp_path / "out")["report"]).facts()
     assert "solver" not in facts
     assert facts["weights"] == ["sha256 " + "ab" * 32]
@@ -295,9 +297,7 @@ def test_another_scale_than_that_of_the_result(finish: Finish, tmp_path: Path) -
         study_report(inputs, tmp_path / "out")
 
 
-def test_a_member_that_was_left_out_is_not_shown(
-    finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]
-) -> None:
+def test_a_member_that_was_left_out_is_not_shown(finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]) -> None:
     inputs = finish()
     high = inputs.members["high"]
     nib.save(nib.Nifti1Image(np.full((40, 40, 4), np.nan, np.float32), AFFINE), high)

@@ -70,7 +70,9 @@ def test_texture_and_edges_count_little() -> None:
 def test_only_air_of_a_single_channel_tells_the_noise(coils: int) -> None:
     channels = np.random.default_rng(0).normal(scale=7.0, size=(2 * coils, 50000))
     air = np.linalg.norm(channels, axis=0)
-    assert estimate_air_noise(air) == (pytest.approx(7.0, rel=0.02) if coils == 1 else pytest.approx(np.nan, nan_ok=True))
+    assert estimate_air_noise(air) == (
+        pytest.approx(7.0, rel=0.02) if coils == 1 else pytest.approx(np.nan, nan_ok=True)
+    )
 
 
 @pytest.mark.parametrize(
