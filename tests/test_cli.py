@@ -202,7 +202,9 @@ def test_run_and_report(command: Command, mixed: Path, tmp_path: Path) -> None:
     )
 
 
-def test_run_reports_its_own_studies_only(command: Command, dataset: Path, tmp_path: Path) -> None:
+def test_run_reports_its_own_studies_only(
+    command: Command, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.copytree(dataset / "random-0001", dataset / "sub-other")
     out = tmp_path / "out"
     quick = ("--bundle", "physics_tv", "--max-iterations", 2, "--device", "cpu")
@@ -214,7 +216,7 @@ def test_run_reports_its_own_studies_only(command: Command, dataset: Path, tmp_p
     assert ended.status == 1
     assert [line for line in ended.out.splitlines() if line.startswith("study ")] == ["study sub-other"]
     assert not (out / "random-0001" / "report.html").exists()
-    assert "holds the result of another run (alpha differ)" in ended.err
+    assert "holds the result of another run (alpha differ)" in caplog.text
     ended = command("run", dataset, out, *quick, "--alpha", 0.07)  # both are of others now
     assert ended.status == 1
     assert ended.out == ""
