@@ -15,24 +15,26 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
 from monai_lipcar.data import SECTIONS, Study, find_studies, load_datalist, split_studies
-from monai_lipcar.errors import ConfigurationError, LipcarError, WeightsError
+from monai_lipcar.errors import ConfigurationError, LipcarError, StudyError, WeightsError
 from monai_lipcar.log import quiet_readers
 from monai_lipcar.networks import file_sha256, load_weights
 from monai_lipcar.options import check_options, is_true, options_of_this_run
 from monai_lipcar.problem import AdamSolver
 
 __all__ = [
+    "BundleRun",
     "bundle_root",
     "checksum",
     "find_weights",
@@ -41,8 +43,10 @@ __all__ = [
     "make_solver",
     "nested_options",
     "prepare",
+    "prepare_again",
     "reported",
     "run_bundle",
+    "run_studies",
     "select_studies",
     "training_split",
     "training_studies",
@@ -115,24 +119,36 @@ def checksum(path: str | Path) -> str:
 
 def weights_sha256(path: str | Path) -> str | None:
     """SHA-256 that the bundle's metadata gives for a weights file, or None for files that it does not name."""
-    path = Path(path)
-    try:
-        metadata = json.loads((path.parent.parent / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    value = metadata.get("weights_sha256", {}).get(f"{path.parent.name}/{path.name}")
+    value = _metadata_around(path).get("weights_sha256", {}).get(f"{Path(path).parent.name}/{Path(path).name}")
     return None if value is None else str(value)
 
 
+def _metadata_around(path: str | Path) -> dict[str, Any]:
+    """Metadata of the bundle in whose ``models/`` a file lies; empty where it lies elsewhere."""
+    try:
+        content = json.loads((Path(path).parent.parent / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def load_operator(network: Network, path: str | Path, operator: str | None = None) -> Network:
-    """Load weights strictly, verified against the checksum of the bundle they are part of, into eval mode.
+    """Load weights strictly, verified against what is known of them, into eval mode.
+
+    Weights that a bundle was released with have to have the checksum in its metadata, and were trained at the dose
+    fraction there (``"dose_fraction"``). Other files say their dose fraction themselves.
 
     Args:
         network: the module that the weights belong to.
         path: weights file.
         operator: name of the operator that the file must not contradict.
+
+    Raises:
+        WeightsError: see :func:`~monai_lipcar.networks.load_weights`.
     """
-    return load_weights(network, path, sha256=weights_sha256(path), operator=operator).eval()
+    sha256 = weights_sha256(path)
+    trained_fraction = None if sha256 is None else _metadata_around(path).get("dose_fraction")
+    return load_weights(network, path, sha256, operator, trained_fraction).eval()
 
 
 def select_studies(
@@ -222,9 +238,28 @@ def prepare() -> None:
         check_options(*this_run)
 
 
+class BundleRun(NamedTuple):
+    """How the run of a bundle ended.
+
+    Args:
+        status: exit status: 0 when every study gave a result, otherwise 1.
+        done: ids of the studies that have a result of this run's configuration, computed now or finished before.
+    """
+
+    status: int
+    done: list[str]
+
+
 def run_bundle(
     name: str, dataset_dir: str | Path, output_dir: str | Path, config: str = "inference.json", **overrides: Any
 ) -> int:
+    """Exit status of :func:`run_studies`, with the same arguments."""
+    return run_studies(name, dataset_dir, output_dir, config, **overrides).status
+
+
+def run_studies(
+    name: str, dataset_dir: str | Path, output_dir: str | Path, config: str = "inference.json", **overrides: Any
+) -> BundleRun:
     """Run a bundle as ``python -m monai.bundle run`` would, in this process.
 
     Args:
@@ -235,7 +270,7 @@ def run_bundle(
         overrides: further values of the config; those that are None are left as they are.
 
     Returns:
-        Exit status: 0 when every study gave a result, otherwise 1.
+        Exit status and the studies that are done.
 
     Raises:
         LipcarError: nothing could be run at all.
@@ -255,11 +290,51 @@ def run_bundle(
             **given,
         )
         workflow.initialize()
+        status = 0
         try:
             workflow.run()
         except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
+            status = int(stop.code or 0)
+        writer = workflow.parser.get_parsed_content("writer") if "writer" in workflow.parser else None
+        return BundleRun(status, [] if writer is None else list(writer.done))
+
+
+def prepare_again(study: Study, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Preprocess a study just as it was for a finished result, to show what was computed from what.
+
+    The transforms are those of the bundle that made the result, with the options in the result's configuration: the
+    same registration, matching and denoising, the same members left out.
+
+    Args:
+        study: the inputs of the result.
+        record: content of its ``result.json``.
+
+    Returns:
+        What the preprocessing gives: among others the members on the [0, 1] scale, and the ``"scale"``.
+
+    Raises:
+        StudyError: the study cannot be prepared any more, or comes out on another scale than that of the record.
+        ConfigurationError: the bundle is not found.
+    """
+    from monai.bundle import ConfigParser
+
+    from monai_lipcar.engines import prepare_study
+
+    config_file = Path(bundle_root(record["bundle"]["name"])) / "configs" / "inference.json"
+    config = ConfigParser.load_config_file(str(config_file))
+    options = {key: value for key, value in record.get("configuration", {}).items() if key in config}
+    with reported():
+        preprocessing = ConfigParser({**config, **options}).get_parsed_content("preprocessing")
+    dataset = config["dataset"]
+    prepared = prepare_study(study, preprocessing, dataset["required"], dataset["optional"])
+    if not math.isclose(prepared["scale"], record.get("scale") or 0.0, rel_tol=1e-3):
+        raise StudyError(
+            f"the inputs come out on another intensity scale than when the result was made: expected "
+            f"{record.get('scale')}, got {prepared['scale']:g}",
+            study=study.study_id,
+            advice="run it again with this version and these options",
+        )
+    return prepared
 
 
 @contextmanager

@@ -216,9 +216,9 @@ def run(
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
 ) -> None:
     """Simulate the full dose of every study of a dataset folder, with figures and reports."""
-    from monai_lipcar.bundle import run_bundle
+    from monai_lipcar.bundle import run_studies
 
-    status = run_bundle(
+    status, done = run_studies(
         bundle.value,
         dataset,
         out,
@@ -228,7 +228,7 @@ def run(
         device=device,
         overwrite=overwrite,
     )
-    shown = _show_results(out, dataset)
+    shown = _show_results(out, dataset, done)
     raise typer.Exit(0 if status == 0 and shown else 1)
 
 
@@ -271,20 +271,24 @@ def evaluate(
 def report(
     out: Annotated[Path, typer.Argument(help="Folder of the results.")],
     dataset: Annotated[
-        Path | None, typer.Option(help="Dataset folder, where the inputs are no longer in their place.")
+        Path | None, typer.Option(help="Dataset folder of the inputs, where the results cannot tell where they are.")
     ] = None,
 ) -> None:
     """Figure and HTML page of every finished result."""
     raise typer.Exit(0 if _show_results(out, dataset) else 1)
 
 
-def _show_results(out: Path, dataset: Path | None) -> bool:
-    """Report every finished result; one line for each that cannot be, and False."""
+def _show_results(out: Path, dataset: Path | None, done: list[str] | None = None) -> bool:
+    """Report every finished result, or those of ``done``; one line for each that cannot be, and False."""
     from monai_lipcar.data import explain_failure
     from monai_lipcar.report import finished_studies
 
+    if done is not None and not done:
+        return False
     good = True
     for study in finished_studies(out, dataset):
+        if done is not None and study.study_id not in done:
+            continue  # the result of another run
         try:
             _show(study, out)
         except Exception as error:

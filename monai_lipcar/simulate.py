@@ -21,8 +21,8 @@ from monai.transforms import Compose, LoadImaged
 from tqdm import tqdm
 
 from monai_lipcar.data import explain_failure, find_studies
-from monai_lipcar.data.output import write_volume
-from monai_lipcar.errors import ConfigurationError, StudyError
+from monai_lipcar.data.output import refuse_input_folders, write_volume
+from monai_lipcar.errors import StudyError
 from monai_lipcar.transforms import CheckRegistrationd, MatchIntensityd, SimulateLowDosed
 
 __all__ = ["simulate_low_doses"]
@@ -56,12 +56,12 @@ def simulate_low_doses(
         Ids of the studies that are in ``out_dir`` now, and the errors of the others.
 
     Raises:
-        ConfigurationError: ``out_dir`` is the dataset itself, or cannot be written to.
+        ConfigurationError: ``out_dir`` is the dataset itself or lies in it, or cannot be written to.
     """
     out = Path(out_dir)
-    if out.resolve() == Path(dataset_dir).resolve():
-        raise ConfigurationError(f"{out} holds the inputs, which are never changed; choose another folder to write to")
     members = ("pre", "high")
+    studies = find_studies(dataset_dir, members)
+    refuse_input_folders(out, studies, dataset_dir)
     transform = Compose(
         [
             LoadImaged(keys=members, image_only=True, ensure_channel_first=True),
@@ -71,7 +71,7 @@ def simulate_low_doses(
         ]
     )
     done, failures = [], []
-    for study in tqdm(find_studies(dataset_dir, members), desc="simulating", unit="study"):
+    for study in tqdm(studies, desc="simulating", unit="study"):
         try:
             if not (out / study.study_id).is_dir():
                 study.check(members)

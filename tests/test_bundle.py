@@ -26,7 +26,7 @@ from torch import nn
 from monai_lipcar import bundle
 from monai_lipcar.data import Study
 from monai_lipcar.errors import ConfigurationError, StudyError, WeightsError
-from monai_lipcar.networks import file_sha256, save_weights
+from monai_lipcar.networks import DoseOperator, file_sha256, save_weights
 
 NAME = "tests_own"  # no bundle of this package
 
@@ -141,6 +141,22 @@ def test_weights_that_the_metadata_do_not_name_are_taken_as_they_are(tmp_path: P
         save_weights(small_network(), path)
         assert bundle.weights_sha256(path) is None
         bundle.load_operator(small_network(1), path)
+
+
+def test_released_weights_have_the_dose_fraction_of_the_metadata(tmp_path: Path) -> None:
+    def operator(fraction: float) -> DoseOperator:
+        return DoseOperator(in_channels=1, skeleton="identity", dose_fraction=fraction)
+
+    torch.save(dict(operator(0.2).state_dict()), tmp_path / "model.pt")
+    sha256 = file_sha256(tmp_path / "model.pt")
+    folder = make_bundle(tmp_path / "h2l", weights_sha256={"models/model.pt": sha256}, dose_fraction=0.2)
+    path = folder / "models" / "model.pt"
+    shutil.copy(tmp_path / "model.pt", path)
+    bundle.load_operator(operator(0.2), path)
+    with pytest.raises(WeightsError, match=r"trained for the dose fraction 0.2, but the network is set to 0.1"):
+        bundle.load_operator(operator(0.1), path)
+    shutil.copy(path, path.with_name("other.pt"))
+    bundle.load_operator(operator(0.1), path.with_name("other.pt"))  # not of the release
 
 
 @pytest.fixture

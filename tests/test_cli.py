@@ -166,7 +166,8 @@ def test_inputs_are_never_overwritten(command: Command, dataset: Path) -> None:
     ended = command("simulate-dose", dataset, dataset)
     assert ended.status == 1
     assert (
-        ended.err == f"error: {dataset} holds the inputs, which are never changed; choose another folder to write to\n"
+        ended.err == f"error: the output folder {dataset} is the dataset folder {dataset}: inputs are never changed; "
+        "choose another folder to write to\n"
     )
 
 
@@ -217,8 +218,8 @@ def test_run_and_report(command: Command, mixed: Path, tmp_path: Path) -> None:
     ended = command("report", out)
     assert ended.status == 1
     (line,) = ended.err.splitlines()
-    assert line.startswith("no report: study random-0001, pre: ")
-    assert "does not exist" in line
+    assert line.startswith("no report: study random-0001, pre.nii.gz: the file is not where it was when the result was")
+    assert line.endswith("; say where the inputs are with --dataset DIR")
     assert command("report", out, "--dataset", tmp_path / "moved").status == 0
 
     changed = tmp_path / "moved" / "random-0001" / "low.nii.gz"
@@ -229,6 +230,26 @@ def test_run_and_report(command: Command, mixed: Path, tmp_path: Path) -> None:
     assert (
         ended.err == "no report: study random-0001, low: the file has changed since the result was made; run it again\n"
     )
+
+
+def test_run_reports_its_own_studies_only(
+    command: Command, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(dataset / "random-0001", dataset / "sub-other")
+    out = tmp_path / "out"
+    quick = ("--bundle", "physics_tv", "--max-iterations", 2, "--device", "cpu")
+    assert command("run", dataset, out, *quick).status == 0
+    (out / "random-0001" / "report.html").unlink()
+    shutil.rmtree(out / "sub-other")
+    # the finished result is one of another alpha: refused; the other study is done
+    ended = command("run", dataset, out, *quick, "--alpha", 0.05)
+    assert ended.status == 1
+    assert [line for line in ended.out.splitlines() if line.startswith("study ")] == ["study sub-other"]
+    assert not (out / "random-0001" / "report.html").exists()
+    assert "holds the result of another run (alpha differ)" in caplog.text
+    ended = command("run", dataset, out, *quick, "--alpha", 0.07)  # both are of others now
+    assert ended.status == 1
+    assert ended.out == ""
 
 
 def test_evaluate(command: Command, dataset: Path, tmp_path: Path) -> None:

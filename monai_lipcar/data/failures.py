@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from monai.transforms import LoadImage
 
-from monai_lipcar.data.studies import MEMBERS, Study, missing_member
+from monai_lipcar.data.studies import MEMBERS, Study, member_label, missing_member
 from monai_lipcar.errors import LipcarError, StudyError
 
 __all__ = ["explain_failure"]
@@ -69,14 +69,14 @@ def _missing_key(study: Study, chain: Sequence[BaseException]) -> StudyError | N
 
 def _unreadable_member(study: Study) -> StudyError | None:
     load = LoadImage(image_only=True)
-    for path in study.members.values():
+    for name, path in study.members.items():
         try:
             load(path)
         except Exception as error:
             return StudyError(
                 f"the file cannot be read: {_one_line(error)}",
                 study=study.study_id,
-                member=path.name,
+                member=member_label(name, path),
                 advice="check that it is complete, or export it again",
             )
     return None

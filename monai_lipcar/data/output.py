@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
-from monai_lipcar.errors import StudyError
+from monai_lipcar.data.studies import Study
+from monai_lipcar.errors import ConfigurationError, StudyError
 
-__all__ = ["RESULT_FILE", "StudyOutput", "write_volume"]
+__all__ = ["RESULT_FILE", "StudyOutput", "path_from", "refuse_input_folders", "write_volume"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,68 @@ class StudyOutput:
             with suppress(OSError):  # a folder that nothing was written to
                 self.folder.rmdir()
         return {**places, "result": self.result_file}
+
+
+def refuse_input_folders(
+    output_dir: str | Path, studies: Sequence[Study], dataset_dir: str | Path | None = None
+) -> None:
+    """Refuse to write results where the inputs are: nothing is ever added to a dataset, or changed in it.
+
+    Args:
+        output_dir: folder of the results, which get ``<output_dir>/<study_id>/``.
+        studies: the inputs.
+        dataset_dir: the dataset folder that the studies were found in; results inside would be taken for studies.
+
+    Raises:
+        ConfigurationError: ``output_dir`` is or lies in the dataset folder, or a result's folder is, lies in or
+            contains a study's folder.
+    """
+    out = Path(output_dir).resolve()
+    advice = "inputs are never changed; choose another folder to write to"
+    if dataset_dir is not None and out.is_relative_to(dataset := Path(dataset_dir).resolve()):
+        relation = "is" if out == dataset else "lies in"
+        message = f"the output folder {output_dir} {relation} the dataset folder {dataset_dir}: {advice}"
+        raise ConfigurationError(message)
+    for study in studies:
+        place = out / study.study_id
+        for path in study.members.values():
+            inputs = path.resolve().parent
+            # files of several studies may share a folder; one that is named like the study is the study's own
+            inside = inputs.name == study.study_id and place.is_relative_to(inputs)
+            if inputs.is_relative_to(place) or inside or place.is_relative_to(path.resolve()):
+                raise ConfigurationError(
+                    f"the output folder {output_dir} would put results of study {study.study_id} among its inputs in "
+                    f"{path.parent}: {advice}"
+                )
+
+
+def path_from(folder: str | Path, path: Path) -> str | None:
+    """Path of an input relative to the folder of the results, for a record that may be passed on.
+
+    A relative path must not say more than where things lie inside one project: where the way to the input leads over
+    the root, a folder right below it, or the folder of all home directories, it would name users and machines.
+
+    Args:
+        folder: folder of the results.
+        path: the input.
+
+    Returns:
+        The relative path with forward slashes, or None.
+
+    Example:
+        >>> path_from("/data/trial/results", Path("/data/trial/rats/rat-0001/pre.nii.gz"))
+        '../rats/rat-0001/pre.nii.gz'
+        >>> path_from("/home/one/results", Path("/home/other/rats/rat-0001/pre.nii.gz")) is None
+        True
+    """
+    start, target = Path(os.path.abspath(folder)), Path(os.path.abspath(path))
+    try:
+        common = Path(os.path.commonpath([start, target]))
+    except ValueError:  # two drives
+        return None
+    if len(common.parts) < 3 or common.name.lower() in ("home", "users"):
+        return None
+    return Path(os.path.relpath(target, start)).as_posix()
 
 
 def write_volume(volume: MetaTensor, path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from monai_lipcar.data.formats import SUFFIXES, find_fault
 from monai_lipcar.errors import ConfigurationError, StudyError
 
-__all__ = ["MEMBERS", "Study", "find_studies", "missing_member"]
+__all__ = ["MEMBERS", "Study", "find_studies", "member_label", "missing_member"]
 
 MEMBERS = ("pre", "low", "high", "lesion")
 """The volumes a study can have."""
@@ -65,6 +65,11 @@ class Study:
         """The study as MONAI's dictionary transforms take it: the id, and the path of each member present."""
         return {"study_id": self.study_id, **{name: str(path) for name, path in self.members.items()}}
 
+    def without(self, name: str) -> Study:
+        """The study as if it had no member ``name``, and nothing had been wrong with it."""
+        members = {key: path for key, path in self.members.items() if key != name}
+        return Study(self.study_id, members, tuple(problem for problem in self.problems if problem.member != name))
+
     def check(self, required: Sequence[str] = ()) -> None:
         """Refuse a study that cannot be loaded, or would be loaded wrongly, before anything reads it.
 
@@ -85,7 +90,7 @@ class Study:
                 raise StudyError(f"{path} does not exist", study=self.study_id, member=name, advice="correct the path")
             fault = find_fault(path)
             if fault:
-                raise StudyError(fault, study=self.study_id, member=path.name)
+                raise StudyError(fault, study=self.study_id, member=member_label(name, path))
 
 
 def find_studies(dataset_dir: str | Path, required: Sequence[str] = ("pre", "low")) -> list[Study]:
@@ -121,6 +126,16 @@ def find_studies(dataset_dir: str | Path, required: Sequence[str] = ("pre", "low
     if not studies:
         raise ConfigurationError(f"no study found in {folder}; expected {LAYOUT}")
     return studies
+
+
+def member_label(name: str, path: Path) -> str:
+    """How messages name a member: by its file, which begins with the member's name in a dataset folder.
+
+    Example:
+        >>> member_label("pre", Path("rat-0001/pre.nii.gz")), member_label("pre", Path("images/0042.nii"))
+        ('pre.nii.gz', 'pre (0042.nii)')
+    """
+    return path.name if path.name.startswith(name) else f"{name} ({path.name})"
 
 
 def missing_member(study_id: str, name: str, present: Iterable[str]) -> StudyError:

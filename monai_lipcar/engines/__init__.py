@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from .resume import latest_checkpoint, resume_from
-from .study import StudyDataset, StudyEvaluator, collate_study
+from .study import StudyDataset, StudyEvaluator, collate_study, prepare_study
 from .training import (
     AutocastInferer,
     EpochSeed,
@@ -32,5 +32,6 @@ __all__ = [
     "attach_handlers",
     "collate_study",
     "latest_checkpoint",
+    "prepare_study",
     "resume_from",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,8 +24,9 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import Transform
 
 from monai_lipcar.data import Study, explain_failure
+from monai_lipcar.errors import StudyError
 
-__all__ = ["StudyDataset", "StudyEvaluator", "collate_study"]
+__all__ = ["StudyDataset", "StudyEvaluator", "collate_study", "prepare_study"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,32 +34,86 @@ _RECORD = "record"
 """Key of what is no tensor in a prepared study; MONAI's collation would take it apart."""
 
 
+def prepare_study(
+    study: Study,
+    transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    required: Sequence[str] = ("pre", "low"),
+    optional: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Load and preprocess one study, without those of its optional members that cannot be used.
+
+    Args:
+        study: the study.
+        transform: preprocessing of :meth:`monai_lipcar.data.Study.to_dict`.
+        required: members that have to be there.
+        optional: members that are needed only to score: the study does not fail for one that cannot be used (damaged,
+            on another grid, displaced...), but is prepared as if it were not there.
+
+    Returns:
+        What the preprocessing returns; under ``"warnings"`` a line for each member that was left out, with its file
+        and the reason.
+
+    Raises:
+        StudyError: the study cannot be used.
+    """
+    left_out: dict[str, str] = {}
+    used = study
+    while True:
+        try:
+            used.check(required)
+            prepared: dict[str, Any] = dict(used.to_dict())
+            if transform is not None:
+                prepared = dict(transform(prepared))
+            break
+        except Exception as error:
+            logger.debug("preparing study %s failed", study.study_id, exc_info=True)
+            explained = explain_failure(used, error)
+            # messages name a member by its file, whose label begins with the member's name
+            at_fault = next((name for name in optional if (explained.member or "").startswith(name)), None)
+            if at_fault is None or at_fault in left_out:
+                raise explained from error
+            left_out[at_fault] = _left_out(explained, study)
+            used = used.without(at_fault)
+    if left_out:
+        prepared["warnings"] = [*prepared.get("warnings", ()), *left_out.values()]
+    return prepared
+
+
+def _left_out(error: StudyError, study: Study) -> str:
+    """The warning about a member that is not used; with file names only, since results are passed on."""
+    reason = f"{error.reason}; {error.advice}" if error.advice else error.reason
+    for path in study.members.values():
+        for place in (path, path.absolute(), path.resolve()):
+            reason = reason.replace(str(place), path.name)
+    return f"{error.member} was left out, and with it the metrics that need it: {reason}"
+
+
 class StudyDataset(Dataset):
     """Studies for evaluation; a study that cannot be prepared is returned as its error.
 
     Args:
         data: the studies.
-        transform: preprocessing of :meth:`monai_lipcar.data.Study.to_dict`.
-        required: members without which a study cannot be used.
+        transform, required, optional: see :func:`prepare_study`.
     """
 
     def __init__(
-        self, data: Sequence[Study], transform: Transform | None = None, required: Sequence[str] = ("pre", "low")
+        self,
+        data: Sequence[Study],
+        transform: Transform | None = None,
+        required: Sequence[str] = ("pre", "low"),
+        optional: Sequence[str] = (),
     ) -> None:
         super().__init__(data=data, transform=None)
         self.preprocessing = transform
         self.required = tuple(required)
+        self.optional = tuple(optional)
 
     def _transform(self, index: int) -> dict[str, Any]:
         study: Study = self.data[index]
         try:
-            study.check(self.required)
-            prepared: dict[str, Any] = dict(study.to_dict())
-            if self.preprocessing is not None:
-                prepared = self.preprocessing(prepared)
-        except Exception as error:
-            logger.debug("preparing study %s failed", study.study_id, exc_info=True)
-            return {_RECORD: {"study": study, "error": explain_failure(study, error)}}
+            prepared = prepare_study(study, self.preprocessing, self.required, self.optional)
+        except StudyError as error:
+            return {_RECORD: {"study": study, "error": error}}
         tensors = {key: value for key, value in prepared.items() if isinstance(value, torch.Tensor)}
         record = {key: value for key, value in prepared.items() if key not in tensors}
         return {**tensors, _RECORD: {**record, "study": study}}

@@ -15,22 +15,24 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from monai_lipcar import __version__
 from monai_lipcar.data import Study
+from monai_lipcar.data.output import path_from
 from monai_lipcar.inferers import SolveRecord
 from monai_lipcar.networks import file_sha256
 
 __all__ = ["SCHEMA_VERSION", "configuration_changes", "input_hashes", "result_record"]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 _NOTICE = "simulated image, for research use only, not for diagnosis"
 _RELATIVE_STATUS = ("non_finite", "stalled", "max_iterations", "converged")  # the worst of the slices speaks for all
 
 
 def input_hashes(study: Study) -> dict[str, dict[str, str]]:
-    """Place, name and SHA-256 of each member; of a DICOM folder, that of its files' checksums in order of name."""
+    """File name and SHA-256 of each member; of a DICOM folder, that of its files' checksums in order of name."""
     hashes = {}
     for name, path in study.members.items():
         if path.is_dir():
@@ -42,7 +44,7 @@ def input_hashes(study: Study) -> dict[str, dict[str, str]]:
             sha256 = file_sha256(path)
         else:
             continue
-        hashes[name] = {"file": path.name, "path": str(path.resolve()), "sha256": sha256}
+        hashes[name] = {"file": path.name, "sha256": sha256}
     return hashes
 
 
@@ -70,8 +72,13 @@ def result_record(
     metrics: Mapping[str, Mapping[str, float]] | None,
     seconds: float,
     device: str,
+    output_dir: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Assemble the record of one study; see ``docs/outputs.md`` for the meaning of each entry."""
+    """Assemble the record of one study; see ``docs/outputs.md`` for the meaning of each entry.
+
+    Records are passed on with results: nothing in them is an absolute path. Where the inputs are is said relative to
+    ``output_dir``, the folder of all results, and only where :func:`~monai_lipcar.data.output.path_from` gives a path.
+    """
     import monai
     import torch
 
@@ -83,7 +90,10 @@ def result_record(
         "versions": {"monai_lipcar": __version__, "monai": monai.__version__, "torch": torch.__version__},
         "device": device,
         "configuration": plain(configuration),
-        "inputs": input_hashes(study),
+        "inputs": {
+            name: {**entry, "path": None if output_dir is None else path_from(output_dir, study.members[name])}
+            for name, entry in input_hashes(study).items()
+        },
         "scale": preprocessing.get("scale"),
         "registration": preprocessing.get("registration"),
         "warnings": _warnings(preprocessing),

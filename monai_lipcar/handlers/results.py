@@ -25,7 +25,7 @@ from monai.data import MetaTensor
 
 from monai_lipcar.data import Study, explain_failure
 from monai_lipcar.data.geometry import slice_axis
-from monai_lipcar.data.output import StudyOutput
+from monai_lipcar.data.output import StudyOutput, refuse_input_folders
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.inferers import LIPInferer
 from monai_lipcar.metrics import study_metrics
@@ -55,10 +55,12 @@ class ResultWriter:
             weights...); a result made with another configuration is never taken for this one's.
         overwrite: do finished studies again.
         dose_fraction: low dose over high dose, for the linear dose model that every table shows.
-        summary: also write ``metrics.json`` and ``metrics.csv`` over all studies.
+        summary: scoring is what the run is for: a study that cannot be scored has failed, and ``metrics.json`` and
+            ``metrics.csv`` are written over all studies. Otherwise it has a result without metrics, and a warning.
+        dataset_dir: the dataset folder that the studies come from, where they come from one: never written into.
 
     Raises:
-        ConfigurationError: the output folder cannot be created or written to.
+        ConfigurationError: the output folder holds the inputs, or cannot be created or written to.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ResultWriter:
         overwrite: bool | str = False,
         dose_fraction: float = 0.2,
         summary: bool = False,
+        dataset_dir: str | Path | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.bundle = bundle
@@ -78,6 +81,7 @@ class ResultWriter:
         self.overwrite = str(overwrite).lower() in ("true", "1", "yes")
         self.dose_fraction = dose_fraction
         self.summary = summary
+        self.dataset_dir = dataset_dir
         self.failures: list[StudyError] = []
         self.requested: list[Study] = []
         self.finished: list[str] = []
@@ -85,6 +89,7 @@ class ResultWriter:
 
     def pending(self, studies: Sequence[Study]) -> list[Study]:
         """The studies that have no finished result of this configuration yet."""
+        refuse_input_folders(self.output_dir, studies, self.dataset_dir)
         _make_writable(self.output_dir)
         self.requested = list(studies)
         todo = []
@@ -111,6 +116,12 @@ class ResultWriter:
             )
         return todo
 
+    @property
+    def done(self) -> list[str]:
+        """Studies that have a result of this run's configuration: computed now, or found finished."""
+        good = {*self.finished, *self.skipped}
+        return [study.study_id for study in self.requested if study.study_id in good]
+
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -136,11 +147,8 @@ class ResultWriter:
         """
         if self.summary:
             # a study that failed may still have a result, of another run
-            good = {*self.finished, *self.skipped}
-            study_ids = [study.study_id for study in self.requested if study.study_id in good]
-            write_summary(self.output_dir, study_ids, self.bundle)
-        done = len(self.finished) + len(self.skipped)
-        logger.info("%d of %d studies have a result in %s", done, len(self.requested), self.output_dir)
+            write_summary(self.output_dir, self.done, self.bundle)
+        logger.info("%d of %d studies have a result in %s", len(self.done), len(self.requested), self.output_dir)
         if self.failures:
             failed = ", ".join(str(error.study) for error in self.failures)
             logger.error("%d of %d studies failed, see above: %s", len(self.failures), len(self.requested), failed)
@@ -169,15 +177,25 @@ class ResultWriter:
                 study=study.study_id,
                 advice="check the intensities of the inputs, or use a smaller alpha",
             )
+        metrics, warnings = None, list(state.record.get("warnings", ()))
+        try:
+            metrics = self._metrics(batch, prediction, scale, float(state.record.get("offset", 0.0)))
+        except StudyError as error:
+            if self.summary:
+                raise
+            warnings.append(f"there are no metrics: {error}")
+        for warning in warnings:
+            logger.warning("study %s: %s", study.study_id, warning)
         record = result_record(
             study=study,
             bundle=self.bundle,
             configuration=self.configuration,
-            preprocessing=state.record,
+            preprocessing={**state.record, "warnings": warnings},
             solve=solve,
-            metrics=self._metrics(batch, prediction, scale, float(state.record.get("offset", 0.0))),
+            metrics=metrics,
             seconds=state.seconds,
             device=str(state.device),
+            output_dir=self.output_dir,
         )
         places = StudyOutput(self.output_dir, study.study_id).write(volumes, record)
         self.finished.append(study.study_id)
@@ -190,13 +208,24 @@ class ResultWriter:
         target = batch.get("low" if forward else "high")
         if target is None:
             return None
+        scored = {name: batch[name] for name in ("pre", "low", "high", "lesion") if name in batch}
+        for name, volume in scored.items():
+            if volume.shape != prediction.shape:
+                expected, got = (tuple(shape) for shape in (prediction.shape, volume.shape))
+                raise StudyError(
+                    f"expected the grid of the result, {expected}, got {got}",
+                    member=name,
+                    advice="resample it onto the grid of the result",
+                )
+            if not bool(torch.isfinite(volume).all()):
+                raise StudyError("the volume contains NaN or infinite values", member=name, advice="export it again")
         axis = slice_axis(np.asarray(target.affine), target.shape[1:])
 
         def slices_first(volume: torch.Tensor) -> torch.Tensor:
             return volume.as_subclass(torch.Tensor)[0].movedim(axis, 0).float().cpu()
 
-        members = {name: slices_first(batch[name]) for name in ("pre", "low", "high") if name in batch}
-        pre = members.get("pre")
+        members = {name: slices_first(volume) for name, volume in scored.items()}
+        pre, lesion = members.get("pre"), members.pop("lesion", None)
         reference = members.get("low" if not forward else "pre", members["high" if forward else "low"])
         head = torch.from_numpy(np.ascontiguousarray(head_mask(reference.numpy(), axis=0)))
         if not bool(head.any()):
@@ -212,7 +241,13 @@ class ResultWriter:
             if pre is not None:
                 images["linear_extrapolation"] = linear_extrapolation(pre, members["low"], self.dose_fraction)
         images["simulated"] = slices_first((prediction - offset) / scale)
-        table = study_metrics(images, members["low" if forward else "high"], head, None if forward else pre)
+        table = study_metrics(
+            images,
+            members["low" if forward else "high"],
+            head,
+            pre=None if forward else pre,
+            lesion=None if lesion is None else lesion > 0.5,
+        )
         return {name: {key: value for key, value in row.items() if math.isfinite(value)} for name, row in table.items()}
 
 

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The table of one study: every image against the acquired one, over the head and in enhancing tissue."""
+"""The table of one study: every image against the acquired one, over the head, in enhancing tissue and in lesions."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def study_metrics(
     target: torch.Tensor,
     head: torch.Tensor,
     pre: torch.Tensor | None = None,
+    lesion: torch.Tensor | None = None,
 ) -> dict[str, dict[str, float]]:
     """Metrics of several images of one study against the acquired image.
 
@@ -36,10 +37,12 @@ def study_metrics(
         target: the acquired image, same shape.
         head: boolean head mask, same shape.
         pre: the image before contrast; gives the metrics in enhancing tissue.
+        lesion: boolean lesion mask, same shape; gives the metrics in the lesions, where it marks any.
 
     Returns:
         For each image ``ssim_head``, ``psnr_head``, ``relative_error_head``, ``ssim``, ``psnr``, ``relative_error``
-        and, where tissue enhances, ``psnr_enhancing``, ``relative_error_enhancing`` and ``enhancement_recovery``.
+        and, where tissue enhances, ``psnr_enhancing``, ``relative_error_enhancing`` and ``enhancement_recovery``;
+        with a lesion ``psnr_lesion`` and ``relative_error_lesion``, with ``pre`` also ``enhancement_recovery_lesion``.
     """
     enhancing = None
     if pre is not None:
@@ -60,5 +63,10 @@ def study_metrics(
             row["psnr_enhancing"] = psnr(image, target, enhancing)
             row["relative_error_enhancing"] = relative_error(image, target, enhancing)
             row["enhancement_recovery"] = enhancement_recovery(image, pre, target, enhancing)
+        if lesion is not None and bool(lesion.any()):
+            row["psnr_lesion"] = psnr(image, target, lesion)
+            row["relative_error_lesion"] = relative_error(image, target, lesion)
+            if pre is not None:
+                row["enhancement_recovery_lesion"] = enhancement_recovery(image, pre, target, lesion)
         table[name] = row
     return table

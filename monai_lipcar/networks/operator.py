@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from monai.networks.nets import VNet
@@ -44,7 +44,7 @@ class DoseOperator(nn.Module):
     ========================= ============================ ===========================================
 
     A network on a skeleton starts as the skeleton (its last convolution starts at zero), so it only has to learn
-    what the linear dose model leaves unexplained, and it carries the dose fraction f with its weights.
+    what the linear dose model leaves unexplained.
 
     Three habits of MONAI's VNet are dealt with here. Its dropout layers are ``Dropout3d`` whatever the dimension,
     which for 2-D inputs zeroes whole samples: they are replaced. Its last layers (batch normalization of a single
@@ -56,7 +56,8 @@ class DoseOperator(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: 1 for (dose), 2 for (pre, dose).
         skeleton: see above; ``"physics"`` and ``"extrapolation"`` need the pre-dose image.
-        dose_fraction: low dose over high dose, in (0, 1); used by the two skeletons that need it.
+        dose_fraction: low dose over high dose, in (0, 1), of the images it is trained on. Two skeletons compute with
+            it, and the state dict of every network notes it, since none is right at another fraction.
         dropout: probability of dropping a feature map in training.
 
     Raises:
@@ -99,6 +100,8 @@ class DoseOperator(nn.Module):
         self.skeleton: str = skeleton
         # A buffer travels with the weights: what was trained at one fraction is never silently used at another,
         # and the strict loading of weights notices a file made with another skeleton.
+        # The other networks note it beside the versions that torch keeps of modules: see _save_to_state_dict.
+        self.fraction = float(dose_fraction)
         dosed = skeleton in ("physics", "extrapolation")
         self.dose_fraction: torch.Tensor | None
         self.register_buffer("dose_fraction", torch.tensor(float(dose_fraction)) if dosed else None)
@@ -140,6 +143,12 @@ class DoseOperator(nn.Module):
         for axis, side in enumerate(sides):
             output = output.narrow(axis + 2, 0, side)
         return output
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        notes = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        if notes is not None:
+            notes["dose_fraction"] = self.fraction
 
     def _skeleton_image(self, image: torch.Tensor) -> torch.Tensor:
         dose, fraction = image[:, -1:], self.dose_fraction

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -81,7 +82,13 @@ def save_weights(network: nn.Module, path: str | Path, operator: str | None = No
     return file_sha256(path)
 
 
-def load_weights(network: Network, path: str | Path, sha256: str | None = None, operator: str | None = None) -> Network:
+def load_weights(
+    network: Network,
+    path: str | Path,
+    sha256: str | None = None,
+    operator: str | None = None,
+    trained_fraction: float | None = None,
+) -> Network:
     """Load a state dict strictly into ``network`` (in place) and return the network.
 
     Args:
@@ -89,9 +96,11 @@ def load_weights(network: Network, path: str | Path, sha256: str | None = None, 
         path: state dict, or a training checkpoint that holds one under ``"model"``.
         sha256: what the file's SHA-256 must be, where it is known.
         operator: name of the operator the weights must be of; a file that names none is taken.
+        trained_fraction: dose fraction that the weights were trained at, for a file that does not say so itself.
 
     Raises:
-        WeightsError: the file is missing, damaged, has another checksum, or belongs to another operator.
+        WeightsError: the file is missing, damaged, has another checksum, belongs to another operator, or was trained
+            for another dose fraction than the network is set to.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,7 +113,8 @@ def load_weights(network: Network, path: str | Path, sha256: str | None = None, 
                 f"{sha256[:12]}...); restore it, or pass --checkpoint FILE to use weights of your own"
             )
     state = _read_state_dict(path)
-    named = (getattr(state, "_metadata", None) or {}).get("", {}).get(_OPERATOR)
+    notes = (getattr(state, "_metadata", None) or {}).get("", {})
+    named = notes.get(_OPERATOR)
     if operator is not None and named not in (None, operator):
         raise WeightsError(
             f"weights file {path} belongs to another operator: expected weights of {operator}, got those of {named}; "
@@ -121,11 +131,14 @@ def load_weights(network: Network, path: str | Path, sha256: str | None = None, 
             f"{len(unexpected)} unknown, {len(shapes)} of another shape, e.g. {(missing + unexpected + shapes)[:3]}; "
             "check the network's in_channels, spatial_dims and skeleton, or use the bundle the file came from"
         )
-    fraction = expected.get("dose_fraction")
-    if fraction is not None and not torch.isclose(fraction.cpu(), state["dose_fraction"].to(fraction.dtype)):
+    # a skeleton that needs the fraction has it among its entries; of the other networks the file's notes say it
+    skeleton = state["dose_fraction"].item() if "dose_fraction" in expected else None
+    trained = next((value for value in (skeleton, notes.get("dose_fraction"), trained_fraction) if value), None)
+    fraction = getattr(network, "fraction", None)
+    if trained is not None and fraction is not None and not math.isclose(trained, fraction, rel_tol=1e-5):
         raise WeightsError(
-            f"weights file {path} was trained for the dose fraction {state['dose_fraction'].item():g}, but the network "
-            f"is set to {fraction.item():g}; use weights trained for it, or set dose_fraction to that of the weights"
+            f"weights file {path} was trained for the dose fraction {trained:g}, but the network is set to "
+            f"{fraction:g}; use weights trained for it, or set dose_fraction to that of the weights"
         )
     network.load_state_dict(state, strict=True)
     return network

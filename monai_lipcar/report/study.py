@@ -13,18 +13,19 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
 
+from monai_lipcar.bundle import prepare_again
 from monai_lipcar.data import Study, find_studies
 from monai_lipcar.data.geometry import slice_axis
 from monai_lipcar.data.output import RESULT_FILE, StudyOutput
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.handlers import input_hashes
-from monai_lipcar.options import is_true
 from monai_lipcar.physics import linear_extrapolation
 
 from .figure import Panel, best_slice, study_figure
@@ -38,6 +39,9 @@ METRIC_NAMES = {
     "psnr_enhancing": "PSNR, enhancing tissue (dB)",
     "relative_error_enhancing": "relative error, enhancing tissue",
     "enhancement_recovery": "enhancement recovery",
+    "psnr_lesion": "PSNR, lesion (dB)",
+    "relative_error_lesion": "relative error, lesion",
+    "enhancement_recovery_lesion": "enhancement recovery, lesion",
     "ssim": "SSIM, whole image",
     "psnr": "PSNR, whole image (dB)",
 }
@@ -56,7 +60,8 @@ def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = No
     Args:
         output_dir: folder of the results.
         dataset_dir: dataset folder, to list its studies only and take the inputs from there; by default they are
-            looked for where they were when the results were made.
+            looked for where they were, seen from ``output_dir``, when the results were made. A study whose inputs
+            are not there says so when it is checked.
 
     Raises:
         ConfigurationError: there is no finished result, or no such dataset.
@@ -66,14 +71,32 @@ def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = No
         for path in sorted(Path(output_dir).glob(f"*/{RESULT_FILE}")):
             record = StudyOutput(output_dir, path.parent.name).read()
             if record is not None:
-                members = {name: Path(entry.get("path", entry["file"])) for name, entry in record["inputs"].items()}
-                candidates.append(Study(path.parent.name, members))
+                candidates.append(_recorded_study(path.parent.name, record, Path(output_dir)))
     else:
         studies = find_studies(dataset_dir, required=())
         candidates = [study for study in studies if StudyOutput(output_dir, study.study_id).read() is not None]
     if not candidates:
         raise ConfigurationError(f"no finished result in {output_dir}; expected <study_id>/{RESULT_FILE}")
     return candidates
+
+
+def _recorded_study(study_id: str, record: dict[str, Any], output_dir: Path) -> Study:
+    members, problems = {}, []
+    for name, entry in record["inputs"].items():
+        path = Path(os.path.normpath(output_dir.absolute() / entry["path"])) if entry.get("path") else None
+        if path is not None and path.exists():
+            members[name] = path
+        else:
+            problems.append(
+                StudyError(
+                    f"the file is not {'where it was when' if path else 'in one folder with'} the result"
+                    f"{' was made' if path else ''}",
+                    study=study_id,
+                    member=entry["file"],
+                    advice="say where the inputs are with --dataset DIR",
+                )
+            )
+    return Study(study_id, members, tuple(problems))
 
 
 def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
@@ -129,19 +152,13 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
 def _draw(study: Study, folder: Path, record: dict[str, Any]) -> Path:
     from monai.transforms import LoadImage
 
-    from monai_lipcar.transforms import MatchIntensity
-
     load = LoadImage(image_only=True, ensure_channel_first=True)
-    members: dict[str, MetaTensor] = {name: load(path) for name, path in study.members.items() if name != "lesion"}
+    # registered, matched and denoised as they were for the computation, in the units of the result
+    prepared = prepare_again(study, record)
+    members: dict[str, MetaTensor] = {name: prepared[name] for name in ("pre", "low", "high") if name in prepared}
+    volumes = {name: np.asarray(volume)[0] * prepared["scale"] for name, volume in members.items()}
     forward = (folder / "low_sim.nii.gz").is_file()
-    reference_name = "pre" if forward or "low" not in members else "low"
-    reference = members[reference_name]
-    match = MatchIntensity()
-    matched = is_true(record.get("configuration", {}).get("match_intensity", True))
-    volumes = {
-        name: np.asarray(match(volume, reference) if matched and name != reference_name else volume)[0]
-        for name, volume in members.items()
-    }
+    reference = members["pre" if forward else "low"]
     simulated = np.asarray(load(folder / ("low_sim.nii.gz" if forward else "high_sim.nii.gz")))[0]
     residual_file = folder / "residual.nii.gz"
     affine = np.asarray(reference.affine)
@@ -182,8 +199,8 @@ def _draw(study: Study, folder: Path, record: dict[str, Any]) -> Path:
     baseline = pre if pre is not None else volumes["high" if forward else "low"]
     shown = volumes.get("high" if forward else "low", simulated) - baseline if pre is not None else simulated
     index = best_slice(shown, axis)
-    if "lesion" in study.members:
-        lesion = np.asarray(load(study.members["lesion"]))[0]
+    if "lesion" in prepared:
+        lesion = np.asarray(prepared["lesion"])[0]
         if lesion.shape == shown.shape and lesion.any():
             index = int(np.argmax(lesion.sum(axis=tuple(other for other in range(3) if other != axis))))
     heading = f"{study.study_id}: {record['bundle']['name']}, slice {index + 1} of {simulated.shape[axis]}"

@@ -16,7 +16,7 @@ from .denoise import DenoiseSlices, DenoiseSlicesD, DenoiseSlicesd, DenoiseSlice
 from .dose import SimulateLowDose, SimulateLowDoseD, SimulateLowDosed, SimulateLowDoseDict
 from .foreground import foreground_threshold, head_mask
 from .match import MatchIntensity, MatchIntensityD, MatchIntensityd, MatchIntensityDict
-from .noise_level import estimate_noise
+from .noise_level import EstimateNoise, EstimateNoiseD, EstimateNoised, EstimateNoiseDict, estimate_noise
 from .registration import CheckRegistration, CheckRegistrationD, CheckRegistrationd, CheckRegistrationDict
 from .scale import (
     ScaleIntensityByReference,
@@ -34,6 +34,10 @@ __all__ = [
     "DenoiseSlicesD",
     "DenoiseSlicesDict",
     "DenoiseSlicesd",
+    "EstimateNoise",
+    "EstimateNoiseD",
+    "EstimateNoiseDict",
+    "EstimateNoised",
     "MatchIntensity",
     "MatchIntensityD",
     "MatchIntensityDict",

@@ -23,6 +23,8 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
+from monai_lipcar.handlers import SCHEMA_VERSION
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
@@ -57,10 +59,14 @@ def test_inference(name: str, dataset: Path, tmp_path: Path, run_bundle: Run) ->
         assert 0.5 < values.mean() / units.mean() < 2.0
         record = json.loads((out / study.name / "result.json").read_text())
         assert record["bundle"]["name"] == name
-        assert record["schema_version"] == "1.0"
+        assert record["schema_version"] == SCHEMA_VERSION
         assert "research use only" in record["notice"]
         assert set(record["inputs"]) == {"pre", "low", "high", "lesion"}
         assert record["metrics"]["simulated"]["ssim_head"] > 0.3
+        if nib.load(study / "lesion.nii.gz").get_fdata().any():
+            assert record["metrics"]["simulated"]["psnr_lesion"] > 10
+        assert 0 < record["sigma"] < 0.05
+        assert str(dataset) not in json.dumps(record)
         if name in INVERSE_PROBLEMS:
             residual = nib.load(out / study.name / "residual.nii.gz")
             assert residual.shape == low.shape
@@ -177,6 +183,13 @@ def test_what_bundles_share_is_the_same_in_all_of_them() -> None:
             current = config(name, file)
             for key in ("imports", "device", "dataset_dir", "dataloader", "evaluator", "initialize", "run", "section"):
                 assert current[key] == reference[key], (name, file, key)
+            assert current["writer"]["dataset_dir"] == reference["writer"]["dataset_dir"], (name, file)
+            assert current["preprocessing"]["transforms"][0] == reference["preprocessing"]["transforms"][0], (
+                name,
+                file,
+            )
+            optional = [member for member in ("high", "lesion") if member not in current["dataset"]["required"]]
+            assert current["dataset"]["optional"] == ([] if file == "evaluate.json" else optional), (name, file)
             targets = [step["_target_"] for step in current["preprocessing"]["transforms"][:-1]]
             assert targets == [step["_target_"] for step in reference["preprocessing"]["transforms"][:-1]], (name, file)
     training = config("ph2l", "train.json")

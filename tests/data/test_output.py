@@ -24,9 +24,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_lipcar.data import output
-from monai_lipcar.data.output import RESULT_FILE, StudyOutput, write_volume
-from monai_lipcar.errors import StudyError
+from monai_lipcar.data import Study, output
+from monai_lipcar.data.output import RESULT_FILE, StudyOutput, path_from, refuse_input_folders, write_volume
+from monai_lipcar.errors import ConfigurationError, StudyError
 
 AFFINE = np.array([[0.0, -0.5, 0.0, 12.5], [0.5, 0.0, 0.0, -3.0], [0.0, 0.0, 3.0, 40.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -164,3 +164,58 @@ def test_leftovers_of_a_killed_run_do_not_disturb(tmp_path: Path) -> None:
     assert json.loads(result.result_file.read_text()) == {"run": 1}
     shutil.rmtree(result.folder)
     assert result.read() is None
+
+
+@pytest.mark.parametrize(
+    ("place", "refused"),
+    [
+        ("data", True),  # results would go into data/sub-01
+        ("data/sub-01", True),
+        ("data/sub-01/results", True),
+        ("data/sub-01/low", True),  # a DICOM series
+        ("", False),  # the parent: results go to ./sub-01, which holds no inputs
+        ("results", False),
+        ("data/results", False),  # of a datalist: nobody looks for studies there
+    ],
+)
+def test_results_among_the_inputs_of_a_datalist(tmp_path: Path, place: str, refused: bool) -> None:
+    (tmp_path / "data" / "sub-01" / "low").mkdir(parents=True)
+    members = {"pre": tmp_path / "data" / "sub-01" / "pre.nii", "low": tmp_path / "data" / "sub-01" / "low"}
+    studies = [Study("sub-01", members)]
+    if refused:
+        with pytest.raises(
+            ConfigurationError, match=r"would put results of study sub-01 among its inputs in .*/data/s"
+        ):
+            refuse_input_folders(tmp_path / place, studies)
+    else:
+        refuse_input_folders(tmp_path / place, studies)
+
+
+def test_files_of_several_studies_in_one_folder(tmp_path: Path) -> None:
+    studies = [Study(f"sub-{number}", {"pre": tmp_path / f"sub-{number}_pre.nii"}) for number in (1, 2)]
+    refuse_input_folders(tmp_path / "results", studies)
+    with pytest.raises(ConfigurationError, match="among its inputs"):
+        refuse_input_folders(tmp_path.parent, [Study(tmp_path.name, {"pre": tmp_path / "pre.nii"})])
+
+
+def test_a_link_to_the_dataset_is_the_dataset(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    with pytest.raises(ConfigurationError, match="link is the dataset folder .*data: inputs are never changed; choose"):
+        refuse_input_folders(tmp_path / "link", [], tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "expected"),
+    [
+        ("/home/one/trial/out", "/home/one/trial/data/a/pre.nii", "../data/a/pre.nii"),
+        ("/home/one/out", "/home/one/data/a/pre.nii", "../data/a/pre.nii"),
+        ("/home/one/out", "/home/two/data/a/pre.nii", None),  # would name somebody
+        ("/mnt/disk/home/one/out", "/mnt/disk/home/two/pre.nii", None),
+        ("/out", "/data/a/pre.nii", None),
+        ("/mnt/out", "/mnt/data/a/pre.nii", None),
+        ("/mnt/trial/data/out", "/mnt/trial/data/./x/../pre.nii", "../pre.nii"),
+    ],
+)
+def test_path_of_an_input_in_a_record(folder: str, path: str, expected: str | None) -> None:
+    assert path_from(folder, Path(path)) == expected

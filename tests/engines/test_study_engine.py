@@ -23,7 +23,7 @@ from monai.transforms import Compose, ConcatItemsd, LoadImaged
 from torch import Tensor
 
 from monai_lipcar.data import Study
-from monai_lipcar.engines import StudyDataset, StudyEvaluator, collate_study
+from monai_lipcar.engines import StudyDataset, StudyEvaluator, collate_study, prepare_study
 from monai_lipcar.errors import StudyError
 from monai_lipcar.inferers import OperatorInferer
 
@@ -174,3 +174,47 @@ def test_required_members(cohort: list[Study]) -> None:
     assert "error" not in StudyDataset([without])[0]["record"]
     error = StudyDataset([without], required=("pre", "high"))[0]["record"]["error"]
     assert str(error).startswith("study sub-00, high: the volume is missing")
+
+
+def with_bad_high(study: Study, tmp_path: Path, how: str) -> Study:
+    """The study with a full dose that cannot be used, in a file that is not called after it."""
+    path = tmp_path / "T1c.nii.gz"
+    if how == "damaged":
+        path.write_bytes(study.members["high"].read_bytes()[:500])
+    return Study(study.study_id, {**study.members, "high": path})
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("gone", "T1c.nii.gz does not exist; correct the path"), ("damaged", "the file cannot be read: ")],
+)
+def test_a_member_that_is_only_to_score_is_left_out(cohort: list[Study], tmp_path: Path, how: str, reason: str) -> None:
+    study = with_bad_high(cohort[0], tmp_path, how)
+    prepared = prepare_study(study, preprocessing(), optional=("high", "lesion"))
+    assert {"pre", "low", "image"} <= prepared.keys()
+    assert "high" not in prepared
+    (warning,) = prepared["warnings"]
+    assert "(T1c.nii.gz)" in warning or warning.startswith("high was left out")
+    assert f"was left out, and with it the metrics that need it: {reason}" in warning
+    assert str(tmp_path) not in warning  # warnings become part of results
+    for options in ({}, {"optional": ("lesion",)}, {"required": ("low", "high"), "optional": ("high",)}):
+        with pytest.raises(StudyError, match="study sub-00, high"):
+            prepare_study(study, preprocessing(), **options)  # type: ignore[arg-type]
+
+
+def test_a_member_that_is_there_twice_is_left_out(cohort: list[Study]) -> None:
+    problem = StudyError("expected one volume, found high.nii, high.nii.gz", study="sub-00", member="high")
+    members = {name: path for name, path in cohort[0].members.items() if name != "high"}
+    study = Study("sub-00", members, (problem,))
+    assert prepare_study(study, preprocessing(), optional=("high",))["warnings"] == [
+        "high was left out, and with it the metrics that need it: expected one volume, found high.nii, high.nii.gz"
+    ]
+    with pytest.raises(StudyError, match="found high.nii, high.nii.gz"):
+        prepare_study(study, preprocessing())
+
+
+def test_the_fault_of_another_member_is_never_blamed_on_the_optional_one(cohort: list[Study], tmp_path: Path) -> None:
+    bad, message = spoil(cohort[1], tmp_path, "truncated")
+    bad = with_bad_high(bad, tmp_path, "damaged")
+    with pytest.raises(StudyError, match=message):
+        prepare_study(bad, preprocessing(), optional=("high", "lesion"))

@@ -36,15 +36,26 @@ def test_input_hashes_of_files_and_dicom_folders(tmp_path: Path) -> None:
     assert input_hashes(study) == {
         "pre": {
             "file": "pre.nrrd",
-            "path": str(tmp_path / "pre.nrrd"),
             "sha256": hashlib.sha256(b"pre").hexdigest(),
         },
         "low": {
             "file": "low",
-            "path": str(tmp_path / "low"),
             "sha256": hashlib.sha256(checksums.encode()).hexdigest(),
         },
     }
+
+
+@pytest.mark.parametrize(("out", "expected"), [("out", "../data/pre.nii"), ("data/below", "../pre.nii"), (None, None)])
+def test_where_inputs_are_is_said_relative_to_the_results(
+    out: str | None, expected: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pre.nii").write_bytes(b"pre")
+    study = Study("sub-01", {"pre": tmp_path / "data" / "pre.nii"})
+    place = None if out is None else tmp_path / out
+    record = result_record(study, "pl2h", {}, {}, None, None, 1.0, "cpu", place)
+    assert record["inputs"]["pre"]["path"] == expected
+    assert str(tmp_path) not in str(record)
 
 
 def finished() -> dict[str, Any]:

@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from monai_lipcar.data import Study, output
 from monai_lipcar.data.output import write_volume
 from monai_lipcar.engines import StudyDataset, StudyEvaluator, collate_study
 from monai_lipcar.errors import ConfigurationError
-from monai_lipcar.handlers import ResultWriter
+from monai_lipcar.handlers import SCHEMA_VERSION, ResultWriter
 from monai_lipcar.inferers import LIPInferer, OperatorInferer
 from monai_lipcar.physics import LinearDoseOperator
 from monai_lipcar.problem import AdamSolver
@@ -52,7 +53,8 @@ def run(
 ) -> ResultWriter:
     """What the configs do, up to ``finish``."""
     channels = ["pre", "high"] if forward else ["pre", "low"]
-    load = LoadImaged(["pre", "low", "high"], image_only=True, ensure_channel_first=True, allow_missing_keys=True)
+    members = ["pre", "low", "high", "lesion"]
+    load = LoadImaged(members, image_only=True, ensure_channel_first=True, allow_missing_keys=True)
 
     def prepare(data: dict[str, Any]) -> dict[str, Any]:
         data = dict(load(data))
@@ -119,7 +121,7 @@ def test_the_record(write_study: WriteStudy, tmp_path: Path) -> None:
     study = write_study("sub-01")
     run([study], tmp_path / "out")
     record = load_record(tmp_path / "out", "sub-01")
-    assert record["schema_version"] == "1.0"
+    assert record["schema_version"] == SCHEMA_VERSION
     assert "research use only" in record["notice"]
     assert record["study_id"] == "sub-01"
     assert record["bundle"] == {"name": "physics_tv"}
@@ -128,9 +130,14 @@ def test_the_record(write_study: WriteStudy, tmp_path: Path) -> None:
     assert record["device"] == "cpu"
     assert record["configuration"] == CONFIGURATION
     assert record["inputs"] == {
-        name: {"file": f"{name}.nii.gz", "path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        name: {
+            "file": f"{name}.nii.gz",
+            "path": f"../data/sub-01/{name}.nii.gz",
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
         for name, path in study.members.items()
     }
+    assert str(tmp_path) not in json.dumps(record)
     assert record["scale"] == SCALE
     assert record["registration"] == {"shift_mm": 0.5}
     assert record["warnings"] == ["one slice is dark"]
@@ -288,16 +295,70 @@ def test_a_full_disk_keeps_the_older_result_and_goes_on(
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["studies"] == 1
 
 
-def test_what_goes_wrong_with_the_metrics_of_one_study_stays_with_it(
-    write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("member", "spoil", "reason"),
+    [
+        (
+            "high",
+            lambda volume: volume[:-2],
+            r"expected the grid of the result, \(1, 32, 32, 3\), got \(1, 30, 32, 3\)",
+        ),
+        ("high", lambda volume: np.where(volume > 100, np.nan, volume), "the volume contains NaN or infinite values"),
+        ("lesion", lambda volume: volume[:, :-1], "expected the grid of the result"),
+    ],
+)
+def test_what_cannot_be_scored_has_a_result_unless_scoring_was_asked_for(
+    write_study: WriteStudy,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    member: str,
+    spoil: Callable[[np.ndarray], np.ndarray],
+    reason: str,
 ) -> None:
-    studies = [write_study("sub-01"), write_study("sub-02")]
-    other = nibabel.load(studies[0].members["high"])
-    nibabel.save(nibabel.Nifti1Image(other.get_fdata()[:-2], other.affine), studies[0].members["high"])
+    first, second = write_study("sub-01"), write_study("sub-02")
+    volume = nibabel.load(first.members["high"])
+    path = tmp_path / f"{member}.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(spoil(volume.get_fdata()).astype(np.float32), volume.affine), path)
+    studies = [Study("sub-01", {**first.members, member: path}), second]
+
     writer = run(studies, tmp_path / "out")
-    assert writer.finished == ["sub-02"]
-    assert str(writer.failures[0]).startswith("study sub-01: the study cannot be processed: ")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["sub-02"]
+    writer.finish()
+    assert writer.finished == ["sub-01", "sub-02"]
+    record = load_record(tmp_path / "out", "sub-01")
+    assert "metrics" not in record
+    assert re.fullmatch(f"there are no metrics: {member}: {reason}.*", record["warnings"][-1])
+    assert f"study sub-01: {record['warnings'][-1]}" in caplog.messages
+    assert "metrics" in load_record(tmp_path / "out", "sub-02")
+
+    writer = run(studies, tmp_path / "scored", summary=True)
+    assert writer.finished == writer.done == ["sub-02"]
+    assert re.match(f"study sub-01, {member}: {reason}", str(writer.failures[0]))
+    assert sorted(path.name for path in (tmp_path / "scored").iterdir()) == ["sub-02"]
+
+
+def test_metrics_in_the_lesion(write_study: WriteStudy, tmp_path: Path) -> None:
+    study = write_study("sub-01")
+    high = nibabel.load(study.members["high"])
+    mask = (high.get_fdata() > 100).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(mask, high.affine), tmp_path / "lesion.nii.gz")
+    run([Study("sub-01", {**study.members, "lesion": tmp_path / "lesion.nii.gz"})], tmp_path / "out").finish()
+    metrics = load_record(tmp_path / "out", "sub-01")["metrics"]
+    simulated = nibabel.load(tmp_path / "out" / "sub-01" / "high_sim.nii.gz").get_fdata()
+    error = ((simulated - high.get_fdata()) / SCALE)[mask > 0]
+    assert metrics["simulated"]["psnr_lesion"] == pytest.approx(-10 * math.log10((error**2).mean()), abs=1e-3)
+    recovery = (simulated - nibabel.load(study.members["pre"]).get_fdata())[mask > 0].mean() / 80.0
+    assert metrics["simulated"]["enhancement_recovery_lesion"] == pytest.approx(recovery, rel=1e-4)
+    assert metrics["low"]["enhancement_recovery_lesion"] == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("place", ["data", "data/results", "data/sub-01", "data/sub-01/results"])
+def test_results_never_go_among_the_inputs(write_study: WriteStudy, tmp_path: Path, place: str) -> None:
+    studies = [write_study("sub-01")]
+    before = sorted(tmp_path.rglob("*"))
+    writer = ResultWriter(tmp_path / place, "physics_tv", dataset_dir=tmp_path / "data")
+    with pytest.raises(ConfigurationError, match=rf"output folder {tmp_path / place} (is|lies in) the dataset folder"):
+        writer.pending(studies)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_no_permission_to_write(write_study: WriteStudy, tmp_path: Path) -> None:

@@ -228,6 +228,17 @@ def test_dataset_folder(place: str, reason: str, dataset: Path, tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("place", ["data", "data/out", "data/small"])
+def test_results_never_go_into_the_dataset(place: str, dataset: Path, tmp_path: Path, run_here: Callable) -> None:
+    before = sorted(dataset.rglob("*"))
+    message = (
+        rf"the output folder {tmp_path / place} (is|lies in) the dataset folder {dataset}: inputs are never changed"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        run_here("physics_tv", dataset_dir=str(dataset), output_dir=str(tmp_path / place), overwrite=True)
+    assert sorted(dataset.rglob("*")) == before
+
+
 def test_no_data_is_an_error_of_the_command(tmp_path: Path, run_bundle: Run, failure: Failure) -> None:
     process = run_bundle("physics_tv", "--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"))
     assert failure(process).startswith(f"no study found in {tmp_path}; expected <study_id>/pre.nii.gz and low.nii.gz")

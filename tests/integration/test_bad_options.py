@@ -115,6 +115,15 @@ def test_weights_of_another_operator(
         run_here(bundle, **options, checkpoint=str(path))
 
 
+@pytest.mark.parametrize("bundle", ["h2l_tv", "h2l", "l2h", "pl2h", "ph2l_gentv"])
+def test_weights_of_another_dose_fraction(bundle: str, options: dict[str, Any], run_here: Callable) -> None:
+    message = (
+        "trained for the dose fraction 0.2, but the network is set to 0.1; use weights trained for it, or set dose"
+    )
+    with pytest.raises(WeightsError, match=message):
+        run_here(bundle, **options, dose_fraction=0.1)
+
+
 def test_guess_of_another_operator(options: dict[str, Any], tmp_path: Path, run_here: Callable) -> None:
     path = weights(tmp_path / "given.pt", "physics", 2, "ph2l")
     with pytest.raises(WeightsError, match="expected weights of pl2h, got those of ph2l"):

@@ -21,6 +21,7 @@ from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, psnr, r
 HEAD = {"ssim_head", "psnr_head", "relative_error_head"}
 WHOLE = {"ssim", "psnr", "relative_error"}
 ENHANCING = {"psnr_enhancing", "relative_error_enhancing", "enhancement_recovery"}
+LESION = {"psnr_lesion", "relative_error_lesion", "enhancement_recovery_lesion"}
 
 
 @pytest.fixture
@@ -67,3 +68,19 @@ def test_the_enhancing_tissue_is_that_of_the_acquired_image(study: dict[str, Ten
     table = study_metrics({"simulated": invented}, study["high"], study["head"], study["pre"])
     assert table["simulated"]["enhancement_recovery"] == pytest.approx(1.0)
     assert table["simulated"]["psnr_head"] < 20
+
+
+def test_lesions_have_rows_of_their_own(study: dict[str, Tensor]) -> None:
+    simulated = 0.95 * study["high"] + 0.01
+    lesion = torch.zeros_like(study["head"])
+    lesion[1, 6:12, 6:9] = True  # half of what enhances
+    images, high, pre = {"simulated": simulated}, study["high"], study["pre"]
+    row = study_metrics(images, high, study["head"], pre, lesion)["simulated"]
+    assert row.keys() == HEAD | WHOLE | ENHANCING | LESION
+    assert row["psnr_lesion"] == psnr(simulated, high, lesion)
+    assert row["relative_error_lesion"] == relative_error(simulated, high, lesion)
+    assert row["enhancement_recovery_lesion"] == enhancement_recovery(simulated, pre, high, lesion)
+    without_pre = study_metrics(images, high, study["head"], lesion=lesion)["simulated"]
+    assert without_pre.keys() == HEAD | WHOLE | LESION - {"enhancement_recovery_lesion"}
+    no_lesion = study_metrics(images, high, study["head"], pre, torch.zeros_like(lesion))["simulated"]
+    assert no_lesion.keys() == HEAD | WHOLE | ENHANCING

@@ -115,6 +115,38 @@ def test_weights_for_another_dose_fraction(ph2l_file: Path) -> None:
         load_weights(operator, ph2l_file)
 
 
+@pytest.mark.parametrize("skeleton", ["identity", "none"])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_networks_without_a_dose_skeleton_carry_their_dose_fraction_too(
+    tmp_path: Path, skeleton: str, checkpoint: bool
+) -> None:
+    def operator(fraction: float) -> DoseOperator:
+        return DoseOperator(in_channels=1, skeleton=skeleton, dose_fraction=fraction)  # type: ignore[arg-type]
+
+    path, trained = tmp_path / "model.pt", operator(0.1)
+    if checkpoint:
+        torch.save({"model": trained.state_dict()}, path)
+    else:
+        save_weights(trained, path, operator="h2l")
+    load_weights(operator(0.1), path)
+    expected = (
+        "was trained for the dose fraction 0.1, but the network is set to 0.2; use weights trained for it, or set"
+    )
+    with pytest.raises(WeightsError, match=expected):
+        load_weights(operator(0.2), path)
+
+
+def test_the_dose_fraction_of_a_file_that_does_not_say_it(tmp_path: Path) -> None:
+    state = dict(DoseOperator(in_channels=1, skeleton="identity").state_dict())  # without torch's notes
+    torch.save(state, tmp_path / "model.pt")
+    other = DoseOperator(in_channels=1, skeleton="identity", dose_fraction=0.1)
+    load_weights(other, tmp_path / "model.pt")  # nothing is known about it
+    with pytest.raises(WeightsError, match=r"trained for the dose fraction 0.2, but the network is set to 0.1"):
+        load_weights(other, tmp_path / "model.pt", trained_fraction=0.2)
+    save_weights(other, tmp_path / "own.pt")
+    load_weights(other, tmp_path / "own.pt", trained_fraction=0.2)  # the file knows best
+
+
 def test_weights_say_which_operator_they_are_of(tmp_path: Path) -> None:
     """H2L and L2H are the same network: only the name in the file tells them apart."""
     network, path = small_network(), tmp_path / "model.pt"

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -30,6 +31,7 @@ from monai_lipcar.data.output import StudyOutput
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.handlers import input_hashes
 from monai_lipcar.report import Panel, finished_studies, study, study_report
+from monai_lipcar.transforms import MatchIntensityd, ScaleIntensityByReference
 
 AFFINE = np.diag([1.0, 1.0, 5.0, 1.0])
 METRICS = {
@@ -66,18 +68,29 @@ def finish(tmp_path: Path) -> Finish:
         for name in members:
             nib.save(nib.Nifti1Image(content[name].astype(np.float32), AFFINE), folder / f"{name}.nii.gz")
         inputs = Study(study_id, {name: folder / f"{name}.nii.gz" for name in members})
+        forward = output_name == "low_sim"
+        reference, *others = ("pre", "low") if forward else ("low", "pre")
+        matched = {name: torch.from_numpy(content[name])[None] for name in members}
+        for name in set(others) & set(members):
+            matched[name] = MatchIntensityd(name, reference)(matched)[name]
+        references = [matched[name] for name in ("pre", "low") if name in matched]
         simulated = content["high" if output_name == "high_sim" else "low"] + 5.0
         results = {output_name: simulated} | ({"residual": simulated - simulated + 0.5} if residual else {})
         record: dict[str, Any] = {
             "schema_version": "1.0",
             "notice": "simulated image, for research use only, not for diagnosis",
             "study_id": study_id,
-            "bundle": {"name": "physics_tv"},
+            "bundle": {"name": "ph2l" if forward else "physics_tv" if "pre" in members else "h2l_tv"},
             "versions": {"monai_lipcar": "0.1.0"},
             "device": "cpu",
-            "configuration": {"dose_fraction": 0.2, "alpha": 0.002},
-            "inputs": input_hashes(inputs),
-            "scale": 320.5,
+            # a disk looks the same however it is rotated: nothing to check the registration by
+            "configuration": {"dose_fraction": 0.2, "alpha": 0.002, "registration_policy": "none"},
+            "inputs": {
+                name: {**entry, "path": f"../data/{study_id}/{name}.nii.gz"}
+                for name, entry in input_hashes(inputs).items()
+            },
+            "scale": ScaleIntensityByReference().scale_of(references),
+            "sigma": 0.00712,
             "registration": {
                 "reference": "low",
                 "tolerance_mm": 0.75,
@@ -172,7 +185,8 @@ def test_numbers(finish: Finish, tmp_path: Path) -> None:
     assert facts["discrepancy (RMS of the residual)"] == ["0.0069"]
     assert facts["projected gradient (worst slice)"] == ["0.713"]
     assert facts["pre against low"] == ["0.12 mm, 0.46°, after registration (tolerated: 0.75 mm, 0.5°)"]
-    assert facts["scale (scanner units per 1)"] == ["320.5"]
+    assert float(facts["scale (scanner units per 1)"][0]) == pytest.approx(160.0, abs=3.0)
+    assert facts["noise level of the low dose (estimated)"] == ["0.0071"]
     assert facts["time"] == ["12.3 s on cpu"]
     assert facts["dose fraction"] == ["0.2"]
     assert facts["low"][0].startswith("low.nii.gz, sha256 ")
@@ -201,7 +215,9 @@ def test_what_comes_from_outside_is_escaped(finish: Finish, tmp_path: Path) -> N
 
 
 def test_operator_without_a_solver(finish: Finish, tmp_path: Path) -> None:
-    inputs = finish(residual=False, configuration={"dose_fraction": 0.2, "weights": "ab" * 32})
+    inputs = finish(
+        residual=False, configuration={"dose_fraction": 0.2, "registration_policy": "none", "weights": "ab" * 32}
+    )
     facts = Page(study_report(inputs, tmp_path / "out")["report"]).facts()
     assert "solver" not in facts
     assert facts["weights"] == ["sha256 " + "ab" * 32]
@@ -274,6 +290,26 @@ def test_figure_of_a_study_with_the_low_dose_only(finish: Finish, tmp_path: Path
     assert list(first) == ["low dose (observed)", "simulated high dose"]
 
 
+def test_another_scale_than_that_of_the_result(finish: Finish, tmp_path: Path) -> None:
+    """What is shown is what was computed from, or nothing."""
+    inputs = finish(scale=250.0)
+    with pytest.raises(StudyError, match=r"sub-01: the inputs come out on another intensity scale .* expected 250.0"):
+        study_report(inputs, tmp_path / "out")
+
+
+def test_a_member_that_was_left_out_is_not_shown(finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]) -> None:
+    inputs = finish()
+    high = inputs.members["high"]
+    nib.save(nib.Nifti1Image(np.full((40, 40, 4), np.nan, np.float32), AFFINE), high)
+    output = StudyOutput(tmp_path / "out", inputs.study_id)
+    record = output.read()
+    assert record is not None
+    record["inputs"]["high"]["sha256"] = input_hashes(inputs)["high"]["sha256"]
+    output.result_file.write_text(json.dumps(record))
+    study_report(inputs, tmp_path / "out")
+    assert "acquired high dose" not in panels[0]
+
+
 def test_no_result(finish: Finish, tmp_path: Path) -> None:
     inputs = finish()
     with pytest.raises(StudyError, match="study sub-01: no finished result in .*; run it first"):
@@ -295,6 +331,9 @@ def test_finished_studies(finish: Finish, tmp_path: Path) -> None:
     assert finished_studies(tmp_path / "out") == [second]
     assert finished_studies(tmp_path / "out", tmp_path / "data") == [second]
     (tmp_path / "data").rename(tmp_path / "moved")
+    (lost,) = finished_studies(tmp_path / "out")
+    with pytest.raises(StudyError, match=r"sub-02, pre.nii.gz: the file is not where it was .*; .* --dataset DIR"):
+        lost.check()
     (moved,) = finished_studies(tmp_path / "out", tmp_path / "moved")
     assert moved.members["low"] == tmp_path / "moved" / "sub-02" / "low.nii.gz"
     with pytest.raises(ConfigurationError, match="no finished result in "):
