@@ -34,6 +34,8 @@ _INNER_FLOOR = 0.3
 _MAX_REJECTIONS = 8
 _LARGEST_CHANGE = 10.0
 """Of the step size, from one step to the next."""
+_STEPS = (1e-9, 1e9)
+"""Where the objective says nothing about the step size, this keeps float32 from overflow."""
 _NEGLIGIBLE = 1e-6
 """Share of the first objective below which an objective counts as zero: what float32 resolves."""
 
@@ -57,7 +59,9 @@ class ProximalSolver:
 
     .. math:: \Delta = \max_d -\langle \nabla f(x), d \rangle - \tfrac1{2\tau} \|d\|^2 - \alpha (R(x + d) - R(x)),
 
-    predicts a decrease of at most ``tolerance`` times the objective, the remaining gap of the proximal map included.
+    predicts a decrease of at most ``tolerance`` times the objective, the remaining gap of the proximal map included. It
+    says so for the solver's step size; where the curvature differs very much between voxels, longer ways that the short
+    step does not see may gain more.
 
     Each sample of the batch has its own step, rules and end, and leaves the batch when it is done. The certificate of
     the image returned, each (B,):
@@ -93,7 +97,7 @@ class ProximalSolver:
     """
 
     def __init__(
-        self, max_iterations: int = 30, tolerance: float = 1e-3, max_prox_iterations: int = 200, memory: int = 4
+        self, max_iterations: int = 30, tolerance: float = 1e-3, max_prox_iterations: int = 100, memory: int = 4
     ) -> None:
         if max_iterations < 1:
             raise ValueError(f"max_iterations: expected at least 1, got {max_iterations}")
@@ -160,7 +164,7 @@ class ProximalSolver:
         negligible = _NEGLIGIBLE * first.exact
         status: list[Status] = ["max_iterations"] * size
         iterations = [0] * size
-        history, current, first_residual = [first.objective], problem, first.exact
+        history, current, first_residual, final_dual = [first.objective], problem, first.exact, first.image
         while True:
             enough = self.tolerance * torch.maximum(samples.point.exact, negligible[samples.index])
             inner = torch.maximum(_INNER * samples.decrease, _INNER_FLOOR * enough)
@@ -168,12 +172,13 @@ class ProximalSolver:
             samples.dual = trial.dual
             if len(history) == 1:
                 first_residual = trial.squared.sqrt() / samples.step
+                final_dual = trial.dual.clone()
             ended = self._ended(samples, trial, enough, len(history) > self.max_iterations)
             if ended:
                 rows = torch.tensor(list(ended), device=start.device)
                 done = samples.index[rows]
                 _put(final, done, _select(samples.best, rows))
-                final_step[done] = samples.best_step[rows]
+                final_step[done], final_dual[done] = samples.best_step[rows], trial.dual[rows]
                 for row, index in zip(ended, done.tolist(), strict=True):
                     status[index], iterations[index] = ended[row], len(history) - 1
                 left = torch.tensor(
@@ -197,7 +202,7 @@ class ProximalSolver:
             status=tuple(status),
             iterations=tuple(iterations),
             network_evaluations=len(history),
-            certificate=self._certificate(problem, final, final_step, first_residual),
+            certificate=self._certificate(problem, final, final_step, final_dual, first_residual),
         )
 
     def _try(
@@ -273,7 +278,7 @@ class ProximalSolver:
         return _Samples(
             index=samples.index,
             point=_where(accepted, reached, samples.best),
-            step=torch.where(accepted, onward, back),
+            step=torch.where(accepted, onward, back).clamp(*_STEPS),
             best=best,
             best_step=torch.where(better, onward, torch.where(accepted, samples.best_step, back)),
             recent=torch.where(accepted[:, None], recent, torch.where(at_best[:, None], samples.recent, monotone)),
@@ -284,10 +289,14 @@ class ProximalSolver:
         )
 
     def _certificate(
-        self, problem: LearnedInverseProblem, point: _Point, step: PerSample, first_residual: PerSample
+        self,
+        problem: LearnedInverseProblem,
+        point: _Point,
+        step: PerSample,
+        dual: torch.Tensor,
+        first_residual: PerSample,
     ) -> dict[str, torch.Tensor]:
-        enough = self.tolerance * point.exact
-        trial = self._try(problem, point, step, None, _INNER * enough)
+        trial = self._try(problem, point, step, dual, _INNER_FLOOR * self.tolerance * point.exact)
         subgradient, complementarity = problem.prior.witness(point.image, trial.dual)
         slope = point.gradient + _wide(problem.alpha, point.image) * subgradient
         wide = _wide(step, point.image)
@@ -371,7 +380,7 @@ def _evaluate(problem: LearnedInverseProblem, image: ImageBatch) -> _Point:
 def _first_step(point: _Point) -> PerSample:
     """Right for an operator that multiplies: ||r||^2 / ||J^T r||^2."""
     squared = _sum(point.gradient.square())
-    return torch.where(squared > 0, 2.0 * point.fidelity / squared, 1.0)
+    return torch.where(squared > 0, 2.0 * point.fidelity / squared, 1.0).clamp(*_STEPS)
 
 
 def _sum(values: torch.Tensor) -> PerSample:
