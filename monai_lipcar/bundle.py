@@ -31,7 +31,7 @@ from monai_lipcar.errors import ConfigurationError, LipcarError, StudyError, Wei
 from monai_lipcar.log import quiet_readers
 from monai_lipcar.networks import file_sha256, load_weights
 from monai_lipcar.options import check_options, is_true, options_of_this_run
-from monai_lipcar.problem import AdamSolver
+from monai_lipcar.problem import AdamSolver, ProximalSolver
 
 __all__ = [
     "BundleRun",
@@ -207,19 +207,24 @@ def nested_options() -> dict[str, Any]:
     return {name: value for name, value in given.items() if "::" in name or "#" in name}
 
 
-def make_solver(name: str, max_iterations: int | None = None) -> AdamSolver:
+def make_solver(name: str, max_iterations: int | None = None) -> AdamSolver | ProximalSolver:
     """Solver by its name on the command line.
+
+    Args:
+        name: ``"proximal"``, or ``"paper"`` for the published one.
+        max_iterations: cap on the iterations; by default the solver's.
 
     Raises:
         ConfigurationError: a name or a number of iterations that cannot be used.
     """
-    if name != "paper":
-        raise ConfigurationError(f"solver: expected 'paper', got {name!r}")
+    solvers: dict[str, type[AdamSolver | ProximalSolver]] = {"proximal": ProximalSolver, "paper": AdamSolver}
+    if name not in solvers:
+        raise ConfigurationError(f"solver: expected 'proximal' or 'paper', got {name!r}")
     if max_iterations is None:
-        return AdamSolver()
+        return solvers[name]()
     if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
         raise ConfigurationError(f"max_iterations: expected a whole number of at least 1, got {max_iterations!r}")
-    return AdamSolver(max_iterations)
+    return solvers[name](max_iterations=max_iterations)
 
 
 def prepare() -> None:

@@ -50,6 +50,13 @@ class Policy(str, Enum):
     register = "register"
 
 
+class SolverName(str, Enum):
+    """The algorithms for the inverse problem."""
+
+    proximal = "proximal"
+    paper = "paper"
+
+
 class Bundle(str, Enum):
     """The bundles."""
 
@@ -66,7 +73,10 @@ class Bundle(str, Enum):
 Json = Annotated[bool, typer.Option("--json", help="Print a line of JSON for scripts.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default the GPU where there is one.")]
 Alpha = Annotated[float | None, typer.Option(help="Weight of the prior; by default the bundle's.")]
-MaxIterations = Annotated[int | None, typer.Option(min=1, help="Iterations of the solver; by default the solver's.")]
+MaxIterations = Annotated[
+    int | None, typer.Option(min=1, help="Most iterations of the solver; by default the solver's.")
+]
+Solver = Annotated[SolverName | None, typer.Option(help="Of an inverse problem; by default the bundle's.")]
 RegistrationPolicy = Annotated[Policy, typer.Option(help="Of misregistered studies: refuse, drop slices, register.")]
 DoseFraction = Annotated[float, typer.Option(min=0.001, max=0.999, help="Low dose over full dose.")]
 
@@ -210,6 +220,7 @@ def run(
     out: Annotated[Path, typer.Argument(help="Folder of the results.")],
     bundle: Annotated[Bundle, typer.Option(help="What computes the image.")] = Bundle.ph2l_gentv,
     alpha: Alpha = None,
+    solver: Solver = None,
     max_iterations: MaxIterations = None,
     registration_policy: RegistrationPolicy = Policy.refuse,
     device: Device = None,
@@ -223,6 +234,7 @@ def run(
         dataset,
         out,
         alpha=alpha,
+        solver=solver and solver.value,
         max_iterations=max_iterations,
         registration_policy=registration_policy.value,
         device=device,
@@ -238,6 +250,7 @@ def evaluate(
     out: Annotated[Path, typer.Argument(help="Folder of the results.")],
     bundle: Annotated[Bundle, typer.Option(help="What to evaluate.")] = Bundle.ph2l_gentv,
     alpha: Alpha = None,
+    solver: Solver = None,
     max_iterations: MaxIterations = None,
     registration_policy: RegistrationPolicy = Policy.refuse,
     device: Device = None,
@@ -253,6 +266,7 @@ def evaluate(
         out,
         config="evaluate.json",
         alpha=alpha,
+        solver=solver and solver.value,
         max_iterations=max_iterations,
         registration_policy=registration_policy.value,
         device=device,

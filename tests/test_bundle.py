@@ -27,6 +27,7 @@ from monai_lipcar import bundle
 from monai_lipcar.data import Study
 from monai_lipcar.errors import ConfigurationError, StudyError, WeightsError
 from monai_lipcar.networks import DoseOperator, file_sha256, save_weights
+from monai_lipcar.problem import ProximalSolver
 
 NAME = "tests_own"  # no bundle of this package
 
@@ -247,6 +248,8 @@ def test_options_that_reach_into_a_component(monkeypatch: pytest.MonkeyPatch) ->
 def test_solver_by_name() -> None:
     assert bundle.make_solver("paper").describe() == {"name": "paper", "max_iterations": 150, "step_size": 0.01}
     assert bundle.make_solver("paper", 20).max_iterations == 20
+    assert bundle.make_solver("proximal").describe() == ProximalSolver().describe()
+    assert bundle.make_solver("proximal", 7).describe() == {**ProximalSolver().describe(), "max_iterations": 7}
 
 
 @pytest.mark.parametrize("iterations", [0, -5, 2.5, "many", True])
@@ -256,7 +259,7 @@ def test_iterations_that_cannot_be_used(iterations: object) -> None:
 
 
 def test_solver_that_does_not_exist() -> None:
-    with pytest.raises(ConfigurationError, match="solver: expected .*'paper'.*, got 'newton'"):
+    with pytest.raises(ConfigurationError, match="solver: expected 'proximal' or 'paper', got 'newton'"):
         bundle.make_solver("newton")
 
 

@@ -190,8 +190,11 @@ def test_check_as_json(command: Command, dataset: Path) -> None:
 
 def test_run_and_report(command: Command, mixed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ended = command("run", mixed, out, "--bundle", "physics_tv", "--max-iterations", 2, "--device", "cpu")
+    options = ("--solver", "paper", "--max-iterations", 2, "--device", "cpu")
+    ended = command("run", mixed, out, "--bundle", "physics_tv", *options)
     assert ended.status == 1  # one study has no low dose
+    record = json.loads((out / "random-0001" / "result.json").read_text())
+    assert record["solver"] == {"name": "paper", "max_iterations": 2, "step_size": 0.01}
     lines = ended.out.splitlines()
     assert lines[:4] == [
         "study random-0001",
@@ -257,6 +260,8 @@ def test_evaluate(command: Command, dataset: Path, tmp_path: Path) -> None:
     ended = command(*arguments, "--json")
     assert ended.status == 0
     summary = json.loads(ended.out)
+    record = json.loads((tmp_path / "out" / "random-0001" / "result.json").read_text())
+    assert record["solver"]["name"] == "proximal"
     assert summary["studies"] == 1
     assert set(summary["mean"]) == {"low", "linear_extrapolation", "simulated"}
     ended = command(*arguments)  # finished already

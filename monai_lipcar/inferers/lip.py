@@ -12,12 +12,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from monai.data.meta_tensor import MetaTensor
+from monai.data.utils import affine_to_spacing
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from tqdm import tqdm
@@ -86,10 +88,12 @@ class LIPInferer(Inferer):
 
     Args:
         alpha: weight of the prior (paper: 6e-3 for H2L-TV and PH2L-GenTV, 3e-3 for PH2L-TV).
-        prior: total variation by default.
+        prior: total variation by default. With a 3-D operator and a MetaTensor it takes the voxel size from the
+            affine, unless it has one.
         guess: makes the prior one around a guess (GenTV): ``"pre"`` for the pre-dose image, or an end-to-end network
             (its weights loaded) that is called with the inputs.
-        solver: the published :class:`~monai_lipcar.problem.AdamSolver` by default.
+        solver: the published :class:`~monai_lipcar.problem.AdamSolver` by default;
+            :class:`~monai_lipcar.problem.ProximalSolver` is many times faster and says when it is done.
         spatial_dims: dimensions of the forward operator.
         slice_batch_size: slices solved together; memory grows with it.
         slice_axis: 0, 1 or 2; by default it follows from the volume's affine.
@@ -155,14 +159,16 @@ class LIPInferer(Inferer):
             axis = volume_slice_axis(inputs, self.slice_axis) + 2 if by_slice else 0
             batch = data.movedim(axis, 1).flatten(0, 1) if by_slice else data
             images, residuals = [], []
+            priors = [self.prior] if by_slice or data.ndim == 4 else self._priors_of_volumes(inputs)
             chunks = batch.split(self.slice_batch_size if by_slice else 1)
-            total = len(chunks) * self.solver.max_iterations
-            with tqdm(total=total, desc="solving", unit="it", disable=not self.progress, leave=False) as bar:
-                for chunk in chunks:
-                    solution, residual = self._solve(chunk.contiguous(), network, bar.update)
+            unit = "volume" if data.ndim == 5 and not by_slice else "slice"
+            with tqdm(total=len(batch), desc="solving", unit=unit, disable=not self.progress, leave=False) as bar:
+                for chunk, prior in zip(chunks, itertools.cycle(priors), strict=False):
+                    solution, residual = self._solve(chunk.contiguous(), network, prior, _iteration_counter(bar))
                     record.add(solution, residual)
                     images.append(solution.image)
                     residuals.append(residual)
+                    bar.update(len(chunk))
 
             def restore(parts: list[torch.Tensor]) -> torch.Tensor:
                 result = torch.cat(parts)
@@ -173,15 +179,22 @@ class LIPInferer(Inferer):
             image, self.residual, self.record = restore(images), restore(residuals), record
         return image
 
+    def _priors_of_volumes(self, inputs: torch.Tensor) -> list[Prior]:
+        """The prior for each volume's voxel size."""
+        if not isinstance(inputs, MetaTensor):
+            return [self.prior]
+        affines = inputs.affine.reshape(-1, *inputs.affine.shape[-2:])
+        return [self.prior.at_spacing(affine_to_spacing(affine).tolist()) for affine in affines]
+
     def _solve(
         self,
         inputs: torch.Tensor,
         network: Callable[[torch.Tensor], torch.Tensor],
-        callback: Callable[[], Any],
+        prior: Prior,
+        callback: Callable[[], None],
     ) -> tuple[Solution, torch.Tensor]:
         observed = inputs[:, -1:]
         pre = inputs[:, :1] if inputs.shape[1] == 2 else None
-        prior = self.prior
         with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
             if self.guess == "pre":
                 prior = prior.around(inputs[:, :1])
@@ -193,3 +206,9 @@ class LIPInferer(Inferer):
         with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False), frozen(network):
             residual = problem.residual(solution.image)
         return solution, residual
+
+
+def _iteration_counter(bar: Any) -> Callable[[], None]:
+    """A callback that shows the iterations of a solve beside the bar, which counts what is solved."""
+    numbers = itertools.count(1)
+    return lambda: bar.set_postfix(iteration=next(numbers))

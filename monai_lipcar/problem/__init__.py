@@ -13,8 +13,11 @@
 from __future__ import annotations
 
 from .adam import AdamSolver
+from .differences import finite_differences, transposed_differences
 from .objective import LearnedInverseProblem, frozen
-from .priors import GeneralizedTotalVariation, Prior, TotalVariation, finite_differences
+from .priors import GeneralizedTotalVariation, Prior, TotalVariation
+from .prox_tv import Proximal, prox_tv
+from .proximal import ProximalSolver
 from .solution import Solution, Status
 
 __all__ = [
@@ -22,9 +25,13 @@ __all__ = [
     "GeneralizedTotalVariation",
     "LearnedInverseProblem",
     "Prior",
+    "Proximal",
+    "ProximalSolver",
     "Solution",
     "Status",
     "TotalVariation",
     "finite_differences",
     "frozen",
+    "prox_tv",
+    "transposed_differences",
 ]

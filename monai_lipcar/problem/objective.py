@@ -97,6 +97,16 @@ class LearnedInverseProblem:
         self.prior = prior
         self.pre = pre
 
+    def select(self, indices: torch.Tensor) -> LearnedInverseProblem:
+        """The problems of some samples of the batch, in this order: integers on the device of the images."""
+        return LearnedInverseProblem(
+            self.operator,
+            self.observed.index_select(0, indices),
+            self.prior.select(indices),
+            self.alpha if self.alpha.ndim == 0 else self.alpha.index_select(0, indices),
+            None if self.pre is None else self.pre.index_select(0, indices),
+        )
+
     def simulate_low(self, image: ImageBatch) -> ImageBatch:
         """Psi(x): the low-dose image that ``image`` would have given."""
         inputs = image if self.pre is None else torch.cat([self.pre, image], dim=1)

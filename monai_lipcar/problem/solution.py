@@ -30,11 +30,12 @@ class Solution:
 
     Args:
         image: (B, 1, *spatial) in [0, 1].
-        objective: (B, iterations + 1), the objective of the start, then after each step; the last column is that of
-            ``image``.
+        objective: (B, steps + 1), the problem's objective at the start, then after each step (of the sample that took
+            most; the others keep their last value); the last column is that of ``image``.
         status: why each sample stopped.
-        iterations: steps each sample took.
-        network_evaluations: calls of the operator with its gradient (or without), for the whole batch.
+        iterations: steps each sample took, the network being evaluated once in each, and once at the start.
+        network_evaluations: evaluations of the operator for the batch: forward and backward pass, or a forward pass
+            alone, count as one; so does one for what is left of the batch when some samples are done.
         certificate: measures of how stationary ``image`` is, each (B,).
     """
 

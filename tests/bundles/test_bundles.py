@@ -70,7 +70,8 @@ def test_inference(name: str, dataset: Path, tmp_path: Path, run_bundle: Run) ->
         if name in INVERSE_PROBLEMS:
             residual = nib.load(out / study.name / "residual.nii.gz")
             assert residual.shape == low.shape
-            assert record["iterations"] == 2
+            assert record["solver"]["name"] == "proximal"
+            assert record["iterations"] <= 2
             assert record["objective"]["last"] < record["objective"]["first"]
 
 
@@ -207,3 +208,4 @@ def test_overrides_of_inverse_problems(name: str) -> None:
     content = config(name)
     assert {"alpha", "solver", "max_iterations", "device", "dataset_dir", "output_dir", "overwrite"} <= set(content)
     assert 0 < content["alpha"] < 0.1
+    assert content["solver"] == config(name, "evaluate.json")["solver"] == "proximal"

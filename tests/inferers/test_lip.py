@@ -26,7 +26,7 @@ from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.inferers import LIPInferer
 from monai_lipcar.networks import DoseOperator
 from monai_lipcar.physics import LinearDoseOperator
-from monai_lipcar.problem import AdamSolver, LearnedInverseProblem, TotalVariation
+from monai_lipcar.problem import AdamSolver, LearnedInverseProblem, ProximalSolver, TotalVariation
 
 SOLVER = AdamSolver(max_iterations=6)
 ALPHA = 6e-3
@@ -207,6 +207,47 @@ def test_three_dimensional_operators_see_the_volume() -> None:
         network, observed, TotalVariation(spacing=(1.0, 1.0, 3.0)), ALPHA, pre=inputs[1:, :1]
     )
     assert torch.equal(result[1:], SOLVER.solve(problem, observed).image)
+
+
+def test_volumes_take_the_voxel_size_from_the_affine() -> None:
+    inputs, network = study_batch((6, 7, 5), (0.5, 0.5, 2.0)), convolution(dims=3).eval()
+    plain = inputs.as_tensor()
+
+    def solve(volume: Tensor, **options: Any) -> Tensor:
+        return torch.as_tensor(make_inferer(spatial_dims=3, **options)(volume, network)).clone()
+
+    thick = TotalVariation(spacing=(1.0, 1.0, 4.0))
+    from_affine = solve(inputs)
+    assert torch.equal(from_affine, solve(plain, prior=thick))
+    assert not torch.equal(from_affine, solve(plain))
+    # a prior that has a voxel size keeps it; around a guess it is the same
+    assert torch.equal(solve(inputs, prior=TotalVariation(spacing=(1.0, 1.0, 1.0))), solve(plain))
+    assert torch.equal(solve(inputs, guess="pre"), solve(plain, prior=thick, guess="pre"))
+
+
+def test_the_proximal_solver_on_a_volume() -> None:
+    inputs, network = 0.3 + 0.3 * random_image(1, 2, 16, 17, 5), LinearDoseOperator(0.2)
+    inferer = make_inferer(guess="pre", solver=ProximalSolver(), slice_batch_size=2)
+    result = inferer(inputs, network)
+    record = inferer.record
+    assert record is not None
+    assert record.status == ["converged"] * 5
+    assert record.network_evaluations <= 3 * 10
+    assert max(record.certificate["relative_model_decrease"]) <= 1e-3
+    paper = make_inferer(guess="pre", solver=AdamSolver())
+    paper(inputs, network)
+    assert paper.record is not None
+    assert sum(record.objective_last) <= 1.01 * sum(paper.record.objective_last)
+    with torch.inference_mode():
+        assert torch.equal(inferer(inputs, network), result)
+
+
+def test_the_bar_counts_slices(capsys: pytest.CaptureFixture[str]) -> None:
+    make_inferer(progress=True, solver=ProximalSolver())(random_image(1, 2, 8, 8, 5), LinearDoseOperator(0.2))
+    shown = capsys.readouterr().err
+    assert "solving" in shown
+    assert "4/5" in shown  # after the first batch
+    assert "iteration=" in shown
 
 
 def test_two_dimensional_inputs_are_a_batch_of_slices() -> None:

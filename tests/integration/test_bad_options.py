@@ -46,7 +46,7 @@ def options(dataset: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
     [
         ({"alpha": "minus"}, "alpha: expected a number that is not negative, got 'minus'"),
         ({"alpha": -1}, "alpha: expected a number that is not negative, got -1"),
-        ({"solver": "nonsense"}, "solver: expected .*'paper'.*, got 'nonsense'"),
+        ({"solver": "nonsense"}, "solver: expected 'proximal' or 'paper', got 'nonsense'"),
         ({"max_iterations": 0}, "max_iterations: expected a whole number of at least 1, got 0"),
         ({"dose_fraction": 2}, "expected a dose fraction .* between 0 and 1, got 2"),
         ({"slice_batch_size": 0}, "slice_batch_size: expected a whole number of at least 1, got 0"),

@@ -38,6 +38,20 @@ def test_sums_not_means() -> None:
     assert values == [8.0, 32.0]
 
 
+@pytest.mark.parametrize("alpha", [0.3, torch.tensor([0.0, 0.5, 2.0])])
+@pytest.mark.parametrize("guess", [False, True])
+def test_select_keeps_what_belongs_to_the_samples(alpha: float | Tensor, guess: bool) -> None:
+    pre, observed, image, other = torch.rand(4, 3, 1, 5, 6)
+    prior = GeneralizedTotalVariation(other, isotropic=False) if guess else TotalVariation()
+    problem = LearnedInverseProblem(lambda x: x.prod(dim=1, keepdim=True), observed, prior, alpha, pre)
+    rows = torch.tensor([2, 0])
+    torch.testing.assert_close(problem.select(rows).objective(image[rows]), problem.objective(image)[rows])
+    assert problem.select(rows).prior is not problem.prior or not guess
+    without = LearnedInverseProblem(torch.square, observed, prior, alpha).select(rows)
+    assert without.pre is None
+    assert torch.equal(without.observed, observed[rows])
+
+
 def test_samples_have_their_own_alpha_and_value() -> None:
     image, observed = torch.rand(3, 1, 5, 6, dtype=torch.float64), torch.rand(3, 1, 5, 6, dtype=torch.float64)
     alpha = torch.tensor([0.0, 0.5, 2.0])

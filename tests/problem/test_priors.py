@@ -90,7 +90,7 @@ def test_jump_of_a_volume_across_thick_slices_counts_less() -> None:
 
 def test_spacing_of_another_dimension_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"expected 2 numbers for an image of shape \(1, 1, 4, 4\), got \(1.0, 1.0, 3.0\)"
+        ValueError, match=r"expected 2 positive numbers for an image of shape \(1, 1, 4, 4\), got \(1.0, 1.0, 3.0\)"
     ):
         TotalVariation(spacing=(1.0, 1.0, 3.0))(torch.zeros(1, 1, 4, 4))
 

@@ -1,0 +1,411 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The proximal gradient solver: few evaluations of the network, and a certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from monai_lipcar.types import ImageBatch, PerSample
+
+from .objective import LearnedInverseProblem, frozen
+from .solution import Solution, Status
+
+__all__ = ["ProximalSolver"]
+
+_SUFFICIENT = 1e-4
+"""Share of the squared step over the step size that an accepted step decreases the objective by."""
+_INNER = 0.1
+"""Gap of the proximal map, relative to the model decrease of the step before."""
+_INNER_FLOOR = 0.3
+"""The same relative to the decrease that ends the solve: less is of no use."""
+_MAX_REJECTIONS = 8
+_LARGEST_CHANGE = 10.0
+"""Of the step size, from one step to the next."""
+_STEPS = (1e-9, 1e9)
+"""Where the objective says nothing about the step size, this keeps float32 from overflow."""
+_NEGLIGIBLE = 1e-6
+"""Share of the first objective below which an objective counts as zero: what float32 resolves."""
+
+
+class ProximalSolver:
+    r"""Proximal gradient with a spectral step for each sample, until the image is stationary to a tolerance.
+
+    For :math:`F = f + \alpha R` with :math:`f(x) = \tfrac12 \|\Psi(x) - y\|_2^2`, each iteration tries
+
+    .. math:: x^+ = \mathrm{prox}_{\tau \alpha R + [0,1]} (x - \tau \nabla f(x))
+
+    and evaluates the network there once. The step size :math:`\tau` is the shorter one of Barzilai and Borwein; the
+    first, :math:`\|\Psi(x) - y\|^2 / \|\nabla f(x)\|^2`, is right for an operator that multiplies, and costs nothing.
+    A trial may be worse than the last point, but not worse than the worst of the last ``memory`` ones (Grippo,
+    Lampariello and Lucidi); one that is goes back to the best point, with a shorter step. The image returned is the
+    best seen. The proximal map is solved to a duality gap of a tenth of the last decrease, from the dual of the step
+    before.
+
+    The problem is not convex. What can be certified is that the image is *stationary to* a tolerance: that the convex
+    model of the objective there,
+
+    .. math:: \Delta = \max_d -\langle \nabla f(x), d \rangle - \tfrac1{2\tau} \|d\|^2 - \alpha (R(x + d) - R(x)),
+
+    predicts a decrease of at most ``tolerance`` times the objective, the remaining gap of the proximal map included. It
+    says so for the solver's step size; where the curvature differs very much between voxels, longer ways that the short
+    step does not see may gain more.
+
+    Each sample of the batch has its own step, rules and end, and leaves the batch when it is done. The certificate of
+    the image returned, each (B,):
+
+    - ``relative_model_decrease``: Delta, an upper bound, over the objective;
+    - ``prox_gradient_residual``: :math:`\|x^+ - x\|_2 / \tau`, and relative to the start's,
+      ``relative_prox_gradient_residual``;
+    - the dual witness, a subgradient s of R near x: ``stationarity``, :math:`\|x - P_{[0,1]}(x - \tau (\nabla f(x) +
+      \alpha s))\|_2 / \tau`, and ``complementarity``, :math:`\alpha (R(x) + R^*(s) - \langle s, x \rangle)`. Both are
+      zero exactly at stationary points.
+
+    All this is about the objective with R exact, which differs a little from the problem's where R is smoothed for the
+    gradients of others (:class:`~monai_lipcar.problem.TotalVariation`); the problem's is what is reported.
+
+    Args:
+        max_iterations: cap on the iterations, each of which evaluates the network with its gradient once.
+        tolerance: predicted decrease over objective at which a sample is done.
+        max_prox_iterations: cap on the steps of each proximal map.
+        memory: objectives that a trial is compared with; 1 makes the objective decrease in every step.
+
+    Source: Wright, Nowak and Figueiredo, IEEE TSP 2009 (SpaRSA); Bonettini et al., arXiv 1605.03791 (inexact proximal
+    maps by a primal-dual gap).
+
+    Example:
+        >>> from monai_lipcar.physics import LinearDoseOperator
+        >>> from monai_lipcar.problem import LearnedInverseProblem, TotalVariation
+        >>> pre, high = torch.full((1, 1, 8, 8), 0.2), torch.full((1, 1, 8, 8), 0.7)
+        >>> problem = LearnedInverseProblem(
+        ...     LinearDoseOperator(0.2), pre + 0.2 * (high - pre), TotalVariation(), alpha=1e-4, pre=pre)
+        >>> solution = ProximalSolver().solve(problem, problem.observed)
+        >>> round(solution.image.mean().item(), 2), solution.status, solution.network_evaluations < 5
+        (0.7, ('converged',), True)
+    """
+
+    def __init__(
+        self, max_iterations: int = 30, tolerance: float = 1e-3, max_prox_iterations: int = 100, memory: int = 4
+    ) -> None:
+        if max_iterations < 1:
+            raise ValueError(f"max_iterations: expected at least 1, got {max_iterations}")
+        if not tolerance >= 0:
+            raise ValueError(f"tolerance: expected a number that is not negative, got {tolerance}")
+        if max_prox_iterations < 1 or memory < 1:
+            raise ValueError(
+                f"max_prox_iterations and memory: expected at least 1, got {max_prox_iterations} and {memory}"
+            )
+        self.max_iterations = max_iterations
+        self.tolerance = tolerance
+        self.max_prox_iterations = max_prox_iterations
+        self.memory = memory
+
+    def describe(self) -> dict[str, Any]:
+        """Name and settings, for the record of a result."""
+        return {
+            "name": "proximal",
+            "max_iterations": self.max_iterations,
+            "tolerance": self.tolerance,
+            "max_prox_iterations": self.max_prox_iterations,
+            "memory": self.memory,
+        }
+
+    def solve(
+        self, problem: LearnedInverseProblem, initial: ImageBatch, callback: Callable[[], None] | None = None
+    ) -> Solution:
+        """Minimize ``problem.objective`` from ``initial`` (B, 1, *spatial), clipped to [0, 1].
+
+        ``callback`` is called after each evaluation of the network but the first. One evaluation is one forward and
+        backward pass of the batch (or of what is left of it).
+
+        Raises:
+            NotImplementedError: a prior without ``prox`` and ``witness``.
+        """
+        device_type = problem.observed.device.type
+        # Callers compute without gradients, in inference mode or under autocast, see AdamSolver
+        with (
+            torch.inference_mode(False),
+            torch.autocast(device_type, enabled=False),
+            frozen(problem.operator),
+            torch.no_grad(),
+        ):
+            return self._solve(problem, initial.detach().clone().float().clamp_(0.0, 1.0), callback)
+
+    def _solve(
+        self, problem: LearnedInverseProblem, start: ImageBatch, callback: Callable[[], None] | None
+    ) -> Solution:
+        size = start.shape[0]
+        first = _evaluate(problem, start)
+        samples = _Samples(
+            index=torch.arange(size, device=start.device),
+            point=first,
+            step=_first_step(first),
+            best=first,
+            best_step=_first_step(first),
+            recent=first.exact[:, None].repeat(1, self.memory),
+            dual=None,
+            decrease=first.exact,
+            rejections=torch.zeros(size, dtype=torch.int64, device=start.device),
+            faulty=torch.zeros(size, dtype=torch.bool, device=start.device),
+        )
+        final, final_step = _select(first, samples.index), samples.step.clone()
+        negligible = _NEGLIGIBLE * first.exact
+        status: list[Status] = ["max_iterations"] * size
+        iterations = [0] * size
+        history, current, first_residual, final_dual = [first.objective], problem, first.exact, first.image
+        while True:
+            enough = self.tolerance * torch.maximum(samples.point.exact, negligible[samples.index])
+            inner = torch.maximum(_INNER * samples.decrease, _INNER_FLOOR * enough)
+            trial = self._try(current, samples.point, samples.step, samples.dual, inner)
+            samples.dual = trial.dual
+            if len(history) == 1:
+                first_residual = trial.squared.sqrt() / samples.step
+                final_dual = trial.dual.clone()
+            ended = self._ended(samples, trial, enough, len(history) > self.max_iterations)
+            if ended:
+                rows = torch.tensor(list(ended), device=start.device)
+                done = samples.index[rows]
+                _put(final, done, _select(samples.best, rows))
+                final_step[done], final_dual[done] = samples.best_step[rows], trial.dual[rows]
+                for row, index in zip(ended, done.tolist(), strict=True):
+                    status[index], iterations[index] = ended[row], len(history) - 1
+                left = torch.tensor(
+                    [row for row in range(len(samples.index)) if row not in ended],
+                    dtype=torch.int64,
+                    device=start.device,
+                )
+                if not len(left):
+                    break
+                samples, trial = _select(samples, left), _select(trial, left)
+                current = problem.select(samples.index)
+            reached = _evaluate(current, trial.image)
+            samples = self._decide(samples, trial, reached)
+            history.append(history[-1].index_copy(0, samples.index, samples.point.objective))
+            if callback is not None:
+                callback()
+        history[-1] = final.objective
+        return Solution(
+            image=final.image,
+            objective=torch.stack(history, dim=1),
+            status=tuple(status),
+            iterations=tuple(iterations),
+            network_evaluations=len(history),
+            certificate=self._certificate(problem, final, final_step, final_dual, first_residual),
+        )
+
+    def _try(
+        self,
+        problem: LearnedInverseProblem,
+        point: _Point,
+        step: PerSample,
+        dual: torch.Tensor | None,
+        gap: PerSample,
+    ) -> _Trial:
+        """The proximal gradient step, with ``gap`` in units of the objective."""
+        proximal = problem.prior.prox(
+            point.image - _wide(step, point.image) * point.gradient,
+            (problem.alpha * step).to(point.image.dtype),
+            dual=dual,
+            tolerance=gap * step,
+            max_iterations=self.max_prox_iterations,
+        )
+        change = proximal.image - point.image
+        squared, slope = _sum(change.square()), _sum(change * point.gradient)
+        rise = problem.alpha * (problem.prior.exact(proximal.image).double() - point.prior)
+        return _Trial(
+            image=proximal.image,
+            dual=proximal.dual,
+            squared=squared,
+            slope=slope,
+            decrease=-(slope + squared / (2.0 * step) + rise),
+            gap=proximal.gap / step,
+        )
+
+    def _ended(self, samples: _Samples, trial: _Trial, enough: PerSample, last: bool) -> dict[int, Status]:
+        """Rows that are done, and why."""
+        finite = samples.point.exact.isfinite() & trial.decrease.isfinite()
+        at_best = (samples.point.exact <= samples.best.exact) & (samples.rejections == 0)
+        converged = at_best & (trial.decrease + trial.gap <= enough)
+        stalled = samples.rejections > _MAX_REJECTIONS
+        ended: dict[int, Status] = {}
+        rows = torch.stack([finite, converged, stalled, samples.faulty], dim=1).tolist()
+        for row, (is_finite, is_converged, is_stalled, is_faulty) in enumerate(rows):
+            if not is_finite or (is_stalled and is_faulty):
+                ended[row] = "non_finite"
+            elif is_converged:
+                ended[row] = "converged"
+            elif is_stalled:
+                ended[row] = "stalled"
+            elif last:
+                ended[row] = "max_iterations"
+        return ended
+
+    def _decide(self, samples: _Samples, trial: _Trial, reached: _Point) -> _Samples:
+        """Accept the trials that are good enough, and choose the next step of every sample."""
+        point, step = samples.point, samples.step
+        faulty = ~(reached.exact.isfinite() & _sum(reached.gradient).isfinite())
+        limit = samples.recent.amax(dim=1) - _SUFFICIENT * trial.squared / step
+        accepted = ~faulty & (reached.exact <= limit)
+
+        # accepted: the shorter step of Barzilai and Borwein, where the curvature along the change is positive. The
+        # longer one is rejected often where the curvature differs much between voxels (the signal equation)
+        bend = reached.gradient - point.gradient
+        along = _sum((reached.image - point.image) * bend)
+        spectral = torch.where(along > 0, along / _sum(bend.square()), _LARGEST_CHANGE * step)
+        onward = spectral.clamp(step / _LARGEST_CHANGE, step * _LARGEST_CHANGE)
+        # rejected: what the curvature of the fidelity between the two points asks for
+        curvature = 2.0 * (reached.fidelity - point.fidelity - trial.slope)
+        shorter = (trial.squared / curvature).nan_to_num(0.0).clamp(0.1 * step, 0.5 * step)
+        at_best = point.exact <= samples.best.exact
+        back = torch.where(at_best, shorter, 0.5 * samples.best_step)
+
+        better = accepted & (reached.exact <= samples.best.exact)
+        best = _where(better, reached, samples.best)
+        recent = torch.cat([samples.recent[:, 1:], reached.exact[:, None]], dim=1)
+        monotone = samples.best.exact[:, None].expand_as(recent)
+        return _Samples(
+            index=samples.index,
+            point=_where(accepted, reached, samples.best),
+            step=torch.where(accepted, onward, back).clamp(*_STEPS),
+            best=best,
+            best_step=torch.where(better, onward, torch.where(accepted, samples.best_step, back)),
+            recent=torch.where(accepted[:, None], recent, torch.where(at_best[:, None], samples.recent, monotone)),
+            dual=trial.dual,
+            decrease=torch.where(accepted, trial.decrease.clamp_min(0.0), samples.decrease),
+            rejections=torch.where(accepted | ~at_best, 0, samples.rejections + 1),
+            faulty=faulty,
+        )
+
+    def _certificate(
+        self,
+        problem: LearnedInverseProblem,
+        point: _Point,
+        step: PerSample,
+        dual: torch.Tensor,
+        first_residual: PerSample,
+    ) -> dict[str, torch.Tensor]:
+        trial = self._try(problem, point, step, dual, _INNER_FLOOR * self.tolerance * point.exact)
+        subgradient, complementarity = problem.prior.witness(point.image, trial.dual)
+        slope = point.gradient + _wide(problem.alpha, point.image) * subgradient
+        wide = _wide(step, point.image)
+        moved = point.image - (point.image - wide * slope).clamp(0.0, 1.0)
+        residual = trial.squared.sqrt() / step
+        tiny = torch.finfo(torch.float64).tiny
+        certificate = {
+            "relative_model_decrease": (trial.decrease + trial.gap) / point.exact.clamp_min(tiny),
+            "prox_gradient_residual": residual,
+            "relative_prox_gradient_residual": residual / first_residual.clamp_min(tiny),
+            "stationarity": _sum(moved.square()).sqrt() / step,
+            "complementarity": problem.alpha * complementarity,
+        }
+        return {name: value.float() for name, value in certificate.items()}
+
+
+@dataclass
+class _Point:
+    """An image, and what the network says about it."""
+
+    image: ImageBatch
+    gradient: ImageBatch
+    """Of the data fidelity."""
+    fidelity: PerSample
+    prior: PerSample
+    """R, exact."""
+    exact: PerSample
+    """Objective with R exact, which the solver works with."""
+    objective: PerSample
+    """The problem's, which is reported."""
+
+
+@dataclass
+class _Trial:
+    """A proximal gradient step."""
+
+    image: ImageBatch
+    dual: torch.Tensor
+    squared: PerSample
+    """Norm of the change, squared."""
+    slope: PerSample
+    decrease: PerSample
+    gap: PerSample
+
+
+@dataclass
+class _Samples:
+    """The samples that are not done yet."""
+
+    index: torch.Tensor
+    point: _Point
+    step: PerSample
+    best: _Point
+    best_step: PerSample
+    recent: torch.Tensor
+    dual: torch.Tensor | None
+    decrease: PerSample
+    """That the last accepted step was predicted to make."""
+    rejections: torch.Tensor
+    faulty: torch.Tensor
+    """Whether the last trial was not finite."""
+
+
+def _evaluate(problem: LearnedInverseProblem, image: ImageBatch) -> _Point:
+    with torch.enable_grad():
+        image = image.detach().requires_grad_(True)
+        fidelity = problem.data_fidelity(image)
+        (gradient,) = torch.autograd.grad(fidelity.sum(), image)
+    image, fidelity = image.detach(), fidelity.detach()
+    prior = problem.prior.exact(image).double()
+    return _Point(
+        image=image,
+        gradient=gradient,
+        fidelity=fidelity.double(),
+        prior=prior,
+        exact=fidelity + problem.alpha * prior,
+        objective=fidelity + problem.alpha * problem.prior(image),
+    )
+
+
+def _first_step(point: _Point) -> PerSample:
+    """Right for an operator that multiplies: ||r||^2 / ||J^T r||^2."""
+    squared = _sum(point.gradient.square())
+    return torch.where(squared > 0, 2.0 * point.fidelity / squared, 1.0).clamp(*_STEPS)
+
+
+def _sum(values: torch.Tensor) -> PerSample:
+    return values.flatten(1).sum(dim=1, dtype=torch.float64)
+
+
+def _wide(values: PerSample, image: ImageBatch) -> torch.Tensor:
+    """(B,) or a number, to multiply images with."""
+    return values.to(image.dtype).reshape(-1, *[1] * (image.dim() - 1))
+
+
+def _select(values: Any, rows: torch.Tensor) -> Any:
+    """Some samples of everything that a dataclass holds."""
+    if values is None:
+        return None
+    if isinstance(values, torch.Tensor):
+        return values.index_select(0, rows)
+    return type(values)(**{entry.name: _select(getattr(values, entry.name), rows) for entry in fields(values)})
+
+
+def _where(mask: torch.Tensor, yes: _Point, no: _Point) -> _Point:
+    pairs = {entry.name: (getattr(yes, entry.name), getattr(no, entry.name)) for entry in fields(yes)}
+    return _Point(**{name: torch.where(mask.reshape(-1, *[1] * (a.dim() - 1)), a, b) for name, (a, b) in pairs.items()})
+
+
+def _put(target: _Point, rows: torch.Tensor, values: _Point) -> None:
+    for entry in fields(target):
+        getattr(target, entry.name)[rows] = getattr(values, entry.name)
