@@ -181,5 +181,5 @@ def _move(volume: np.ndarray, shift: np.ndarray, rotation_deg: float) -> np.ndar
     matrix = np.array([[cos, -sin], [sin, cos]])
     center = (np.array(volume.shape[:2]) - 1) / 2
     offset = center + shift - matrix @ center
-    moved = [ndimage.affine_transform(volume[..., k], matrix, offset, order=3) for k in range(volume.shape[2])]
-    return np.stack(moved, axis=-1)
+    slices = (volume[..., k] for k in range(volume.shape[2]))
+    return np.stack([ndimage.affine_transform(s, matrix, offset, order=3, mode="nearest") for s in slices], axis=-1)
