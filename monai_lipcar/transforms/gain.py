@@ -146,10 +146,10 @@ def least_enhancing(
 
     Where only receiver gain, enhancement and noise differ, no tissue lies below the gain, and some lies close to it:
     the ratios have a sharp lower end there, however much tissue enhances a little. Averages over about 500 voxels of
-    tissue, :math:`\log (\sum w r / \sum w x)` under a Gaussian ``w``, bring noise below the differences
-    between tissues. The end is where their histogram, weighted by brightness squared as noise demands, reaches a tenth of its maximum,
-    plus the 1.28 standard deviations by which noise moves it. The noise is measured: the averages over the two colors
-    of a checkerboard differ by it alone.
+    tissue, :math:`\log (\sum w r / \sum w x)` under a Gaussian ``w``, bring noise below the differences between
+    tissues. The end is where their histogram, weighted by brightness squared as noise demands, reaches a tenth of its
+    maximum, plus the 1.28 standard deviations by which noise moves it. The noise is measured: the averages over the
+    two colors of a checkerboard differ by it alone.
 
     Args:
         image: ``(X, Y, Z)``.

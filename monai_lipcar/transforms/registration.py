@@ -267,8 +267,8 @@ class CheckRegistrationd(MapTransform):
       registration, before refinement), ``registered`` (bool: motion beyond the tolerance, or another grid, was undone
       by resampling), ``registered_mm`` and ``registered_deg`` (that motion), ``refined`` (bool: motion within the
       tolerance was undone), ``refined_mm``, ``refined_deg`` (that motion) and ``left_mm``, ``left_deg`` (the precision
-      it is known to, which is what is left of it), ``similarity``, ``slice_gain`` and ``judged_slices`` (lists along the
-      slice axis);
+      it is known to, which is what is left of it), ``similarity``, ``slice_gain`` and ``judged_slices`` (lists along
+      the slice axis);
       ``dose_order`` by pair (``"pre<low"``).
 
     Args:
