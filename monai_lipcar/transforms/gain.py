@@ -32,7 +32,7 @@ RISE = 0.1
 """Where the lower end is: the density has risen to this part of its maximum."""
 PLATEAU_RISE = 1.28
 """Standard deviations of noise by which it lies below the true end of a plateau: the normal quantile of RISE."""
-BLURRED_TAIL = 0.015
+BLURRED_TAIL = 0.01
 """An end that takes this much longer (log ratio) to rise from a fifth of RISE than noise explains is none."""
 
 
