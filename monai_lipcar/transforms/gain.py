@@ -164,7 +164,7 @@ def least_enhancing(
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> image = np.full((60, 60, 10), 100.0); image[:, 20:] *= 2.0
+        >>> image = np.full((60, 60, 10), 100.0)
         >>> reference = 1.1 * image; reference[:, 20:] *= 1.04  # two thirds enhance by 4 %
         >>> noisy = reference + 3.0 * rng.standard_normal(image.shape)
         >>> found = least_enhancing(image, noisy, image > 0, np.array([1.0, 1.0, 5.0]), 1)

@@ -111,8 +111,8 @@ class MatchIntensity(Transform):
         >>> reference[:, 8:12, 8:12, 8:12] *= 1.8  # enhances
         >>> image = torch.zeros(1, 24, 24, 24); image[:, 4:20, 4:20, 4:20] = 200.0
         >>> matched = MatchIntensity(enhancement=1)(image, reference)
-        >>> round(float(matched.max()), 1), round(matched.meta["match_gain"], 3)
-        (300.0, 1.5)
+        >>> round(float(matched.max())), round(matched.meta["match_gain"], 2)
+        (300, 1.5)
     """
 
     backend = [TransformBackends.NUMPY]
@@ -214,8 +214,8 @@ class MatchIntensityd(MapTransform):
     Example:
         >>> low = torch.zeros(1, 24, 24, 24); low[:, 4:20, 4:20, 4:20] = 300.0
         >>> d = MatchIntensityd(keys="pre", reference_key="low")({"pre": 0.5 * low, "low": low})
-        >>> round(float(d["pre"].max()), 1)
-        300.0
+        >>> round(float(d["pre"].max()))
+        300
     """
 
     backend = MatchIntensity.backend
