@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 import torch
-from monai.transforms import LoadImage
+from monai.transforms import Compose, LoadImage
 
 import monai_lipcar
 from monai_lipcar.bundle import checksum, run_bundle, select_studies
@@ -34,21 +34,28 @@ from monai_lipcar.data import Study, slice_axis
 from monai_lipcar.data.geometry import take_slices
 from monai_lipcar.data.output import write_volume
 from monai_lipcar.report import METRIC_NAMES, best_slice
-from monai_lipcar.transforms import MatchIntensityd
+from monai_lipcar.transforms import CheckRegistrationd, MatchIntensityd
 
 BUNDLES = ("l2h", "pl2h", "physics_tv", "h2l_tv", "ph2l_tv", "ph2l_gentv", "h2l", "ph2l")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def cut(studies: list[Study], folder: Path, slices: int) -> None:
-    """Write the studies with only their most enhancing slices, intensities matched on the whole volumes."""
+    """Write the studies with only their most enhancing slices, registered and matched on the whole volumes."""
+    members = ("pre", "low", "high")
     load = LoadImage(image_only=True, ensure_channel_first=True)
-    match = MatchIntensityd(keys=("pre", "high"), reference_key="low")
+    prepare = Compose(
+        [
+            CheckRegistrationd(keys=members, reference_key="low", policy="drop"),
+            MatchIntensityd(keys=("pre", "high"), reference_key="low"),
+        ]
+    )
     for study in studies:
         place = folder / study.study_id
         if place.is_dir():
             continue
-        volumes = match({name: load(path) for name, path in study.members.items()})
+        loaded = {name: load(path) for name, path in study.members.items()}
+        volumes = {name: volume for name, volume in prepare(loaded).items() if name in loaded}
         axis = slice_axis(volumes["low"].affine, volumes["low"].shape[1:])
         center = best_slice((volumes["low"] - volumes["pre"]).as_tensor()[0].numpy(), axis)
         place.mkdir(parents=True)

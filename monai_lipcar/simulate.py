@@ -12,20 +12,31 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged
 from tqdm import tqdm
 
 from monai_lipcar.data import explain_failure, find_studies
+from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import refuse_input_folders, write_volume
 from monai_lipcar.errors import StudyError
 from monai_lipcar.transforms import CheckRegistrationd, MatchIntensityd, SimulateLowDosed
 
 __all__ = ["simulate_low_doses"]
+
+logger = logging.getLogger(__name__)
+
+RECORD = "simulation.json"
+"""In the folder of a written study: what its low dose was made with."""
 
 
 def simulate_low_doses(
@@ -36,10 +47,13 @@ def simulate_low_doses(
     seed: int = 0,
     registration_policy: str = "register",
     field_mm: float | None = 20.0,
+    refine: bool = True,
 ) -> tuple[list[str], list[StudyError]]:
     """Write a dataset with a simulated low dose, ``pre`` registered and matched in intensity to ``high``.
 
-    Studies that are there already are kept.
+    Studies that are there already are kept if their ``simulation.json`` says that they were made with the same options;
+    otherwise they fail. With the registration policy ``"drop"``, the longest run of usable slices is written: a volume
+    has no gaps.
 
     Args:
         dataset_dir: dataset folder with ``pre`` and ``high``.
@@ -49,6 +63,7 @@ def simulate_low_doses(
         seed: of the noise.
         registration_policy: what to do about pairs that do not lie on each other, see
             :class:`~monai_lipcar.transforms.CheckRegistrationd`.
+        refine: undo motion within the tolerance too, see :class:`~monai_lipcar.transforms.CheckRegistrationd`.
         field_mm: smoothness of the gain field between the two acquisitions (two coils, two sessions), see
             :class:`~monai_lipcar.transforms.MatchIntensityd`; None matches one gain.
 
@@ -65,26 +80,84 @@ def simulate_low_doses(
     transform = Compose(
         [
             LoadImaged(keys=members, image_only=True, ensure_channel_first=True),
-            CheckRegistrationd(keys=members, reference_key="high", policy=registration_policy),
+            CheckRegistrationd(keys=members, reference_key="high", policy=registration_policy, refine=refine),
             MatchIntensityd(keys="pre", reference_key="high", field_mm=field_mm),
             SimulateLowDosed(dose_fraction=dose_fraction, noise_level=noise_level, seed=seed),
         ]
     )
+    made_with: dict[str, Any] = {
+        "dose_fraction": dose_fraction,
+        "noise_level": noise_level,
+        "seed": seed,
+        "registration_policy": registration_policy,
+        "field_mm": field_mm,
+        "refine": refine,
+    }
     done, failures = [], []
     for study in tqdm(studies, desc="simulating", unit="study"):
         try:
-            if not (out / study.study_id).is_dir():
+            folder = out / study.study_id
+            if folder.is_dir():
+                _check_record(folder, made_with)
+            else:
                 study.check(members)
                 data = transform(study.to_dict())
                 volumes = {name: data[name] for name in ("pre", "low", "high")}
-                _write(out / study.study_id, volumes, study.members.get("lesion"))
+                lesion = study.members.get("lesion")
+                if registration_policy == "drop" and not all(data["usable_slices"]):
+                    if lesion is not None:
+                        load = LoadImaged(keys="lesion", image_only=True, ensure_channel_first=True)
+                        volumes["lesion"] = load({"lesion": str(lesion)})["lesion"]
+                        lesion = None
+                    volumes, kept = _usable(volumes, data["usable_slices"], study.study_id)
+                    _write(folder, volumes, lesion, {**made_with, "slices": kept})
+                else:
+                    _write(folder, volumes, lesion, made_with)
             done.append(study.study_id)
         except Exception as error:
             failures.append(explain_failure(study, error))
     return done, failures
 
 
-def _write(folder: Path, volumes: dict[str, MetaTensor], lesion: Path | None) -> None:
+def _usable(
+    volumes: dict[str, MetaTensor], usable: Sequence[bool], study_id: str
+) -> tuple[dict[str, MetaTensor], list[int]]:
+    """The longest run of usable slices of each volume, and the numbers of its first and last slice."""
+    edges = np.flatnonzero(np.diff([0, *map(int, usable), 0]))
+    if not edges.size:
+        raise StudyError(
+            "no slice of pre shows the same as that of high",
+            study=study_id,
+            advice="check that both show the same head, or choose the registration policy 'register'",
+        )
+    starts, ends = edges[::2], edges[1::2]
+    longest = int(np.argmax(ends - starts))
+    first, count = int(starts[longest]), int(ends[longest] - starts[longest])
+    image = volumes["high"]
+    axis = slice_axis(image.affine, image.shape[1:])
+    cut = {name: take_slices(volume, first + count // 2, count, axis) for name, volume in volumes.items()}
+    logger.warning("study %s: slices %d to %d of 0-%d are kept", study_id, first, first + count - 1, len(usable) - 1)
+    return cut, [first, first + count - 1]
+
+
+def _check_record(folder: Path, made_with: dict[str, Any]) -> None:
+    """Refuse a study that is there already, but was made with other options."""
+    advice = "delete the study to make it again, or choose another folder"
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        differing = {key: (found[key], value) for key, value in made_with.items() if found[key] != value}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(
+            f"{folder} is there already, without a readable {RECORD} that says how it was made",
+            study=folder.name,
+            advice=advice,
+        ) from error
+    if differing:
+        details = ", ".join(f"{key} {there!r} instead of {here!r}" for key, (there, here) in differing.items())
+        raise StudyError(f"{folder} was made with {details}", study=folder.name, advice=advice)
+
+
+def _write(folder: Path, volumes: dict[str, MetaTensor], lesion: Path | None, record: dict[str, Any]) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -93,6 +166,7 @@ def _write(folder: Path, volumes: dict[str, MetaTensor], lesion: Path | None) ->
             write_volume(volume, partial / f"{name}.nii.gz")
         if lesion is not None:
             (shutil.copytree if lesion.is_dir() else shutil.copy)(lesion, partial / lesion.name)
+        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         os.replace(partial, folder)
     except OSError as error:
         raise StudyError(

@@ -162,6 +162,42 @@ def test_simulate_dose(command: Command, dataset: Path, tmp_path: Path) -> None:
     assert 0.2 < share < 0.5  # the signal is not linear in the dose: a quarter of it gives more than a quarter
 
 
+def test_simulate_dose_keeps_only_what_the_same_options_made(command: Command, dataset: Path, tmp_path: Path) -> None:
+    arguments = ("simulate-dose", dataset, tmp_path / "out", "--json")
+    assert command(*arguments).status == 0
+    low = tmp_path / "out" / "random-0001" / "low.nii.gz"
+    before = low.read_bytes()
+    assert command(*arguments).status == 0
+    ended = command(*arguments, "--dose-fraction", 0.3)
+    assert ended.status == 1
+    assert "was made with dose_fraction 0.2 instead of 0.3; delete the study to make it again" in ended.err
+    (low.parent / "simulation.json").unlink()
+    ended = command(*arguments)
+    assert ended.status == 1
+    assert "without a readable simulation.json" in ended.err
+    assert low.read_bytes() == before
+
+
+def test_simulate_dose_drops_unusable_slices(command: Command, tmp_path: Path) -> None:
+    dataset = tmp_path / "data"
+    # enough slices that one of them does not pass for motion of the head
+    options = {"shape": (64, 64, 12)}
+    write_cohort(dataset, "random", 1, seed=5, tumor_free_fraction=0.0, anatomy_options=options, progress=False)
+    path = dataset / "random-0001" / "pre.nii.gz"
+    image = nib.load(path)
+    spoiled = np.asarray(image.dataobj).copy()
+    spoiled[:, :, 3] = np.roll(spoiled[:, :, 3], 9, axis=0)
+    nib.save(nib.Nifti1Image(spoiled, image.affine), path)
+    ended = command("simulate-dose", dataset, tmp_path / "out", "--registration-policy", "drop", "--json")
+    assert ended.status == 0, ended.err
+    study = tmp_path / "out" / "random-0001"
+    assert json.loads((study / "simulation.json").read_text())["slices"] == [4, 11]
+    for member in ("pre", "low", "high", "lesion"):
+        written = nib.load(study / f"{member}.nii.gz")
+        assert written.shape == (64, 64, 8)
+        np.testing.assert_allclose(written.affine[:3, 3], (image.affine @ [0, 0, 4, 1])[:3], atol=1e-4)
+
+
 def test_inputs_are_never_overwritten(command: Command, dataset: Path) -> None:
     ended = command("simulate-dose", dataset, dataset)
     assert ended.status == 1

@@ -37,6 +37,7 @@ from monai_lipcar.transforms.foreground import head_mask
 from monai_lipcar.transforms.match import DOSE_RANK
 from monai_lipcar.transforms.rigid import RigidMotion, estimate_rigid_motion, resample_rigid
 from monai_lipcar.transforms.slice_similarity import SliceComparison, compare_slices
+from monai_lipcar.transforms.subvoxel import Refinement, refine_rigid_motion
 from monai_lipcar.transforms.volume_checks import check_volume, grid_difference
 
 __all__ = [
@@ -54,7 +55,8 @@ TOLERANCE_VOXELS = 0.75
 """Default tolerated shift, in in-plane voxels. The low dose shows a fifth of the enhancement, so an edge that is out of
 place shows up five times as strong in what is computed from the difference. Measured at dose fraction 0.2, noise 1 %,
 on a simulated and a real head: linear extrapolation loses 2-4 dB of PSNR at 0.25 voxel, 5-8 at 0.5, 7-11 at 0.75 and
-9-13 at 1. Below, volumes acquired in one session would often be refused; the estimate itself is good to 0.1 voxel."""
+9-13 at 1. Below, volumes acquired in one session would often be refused: motion within the tolerance is undone
+instead (``refine``)."""
 TOLERANCE_DEG = 0.5
 """Default tolerated rotation: moves the surface of a head 170 voxels across by 0.75 voxel."""
 MIN_SIDE = 4
@@ -66,14 +68,16 @@ class PairCheck:
     """What was found about one volume against its reference.
 
     Args:
-        motion: rigid motion against the reference, after registration where that was done; None when not estimated.
-        registered: the motion that was undone by registration; None when nothing was resampled.
+        motion: rigid motion against the reference, after registration and before refinement; None when not estimated.
+        registered: the motion beyond the tolerance that was undone by registration; None when it was not.
         slices: slice-by-slice comparison.
+        refined: the motion within the tolerance that was undone on top of it; None when it was not.
     """
 
     motion: RigidMotion | None
     registered: RigidMotion | None
     slices: SliceComparison
+    refined: Refinement | None = None
 
 
 class CheckRegistration(Transform):
@@ -93,6 +97,9 @@ class CheckRegistration(Transform):
         min_size: least number of pixels along each side of a slice.
         estimate_motion: False skips ITK (seconds per volume); ``"register"`` needs it.
         seed: of the random sample of voxels that the motion is estimated from.
+        refine: undo motion within the tolerance too, whatever the policy, where it is above twice the precision of
+            :func:`~monai_lipcar.transforms.subvoxel.refine_rigid_motion` (about 0.05 pixel): in plane only for thick
+            slices. Needs ``estimate_motion``.
 
     Raises:
         ValueError: an option out of range.
@@ -117,6 +124,7 @@ class CheckRegistration(Transform):
         min_size: int = 32,
         estimate_motion: bool = True,
         seed: int = 0,
+        refine: bool = True,
     ) -> None:
         if policy not in POLICIES:
             raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
@@ -130,6 +138,7 @@ class CheckRegistration(Transform):
         self.min_size = min_size
         self.estimate_motion = estimate_motion
         self.seed = seed
+        self.refine = refine
 
     def __call__(  # type: ignore[override]
         self, img: NdarrayOrTensor, reference: NdarrayOrTensor, reference_name: str = "the reference"
@@ -158,19 +167,29 @@ class CheckRegistration(Transform):
                 f"not on the grid of {reference_name}: {difference}",
                 advice=f"resample it onto the grid of {reference_name}, or choose the registration policy 'register'",
             )
-        motion = registered = None
+        motion = registered = refined = None
         if estimate:
+            original, original_affine = volume, affine
             motion = self._motion(volume, target, affine, target_affine, head)
             if self.policy == "register" and (difference or self._exceeds(motion, target_affine)):
                 registered = motion
-                volume = resample_rigid(volume, motion, affine, target_affine, target.shape, fill=float(volume.min()))
+                volume = _resampled(original, motion, original_affine, target, target_affine)
                 motion = self._motion(volume, target, target_affine, target_affine, head)
-                img = _on_grid_of(reference, img, volume)
             if self._exceeds(motion, target_affine):
                 raise self._displaced(motion, target_affine, reference_name, registered is not None)
+            if self.refine:
+                found = refine_rigid_motion(volume, target, target_affine, head)
+                # a refinement that leaves what is tolerated has lost its way
+                if found.significant and not self._exceeds(found.motion, target_affine):
+                    refined = found
+                    # from the original: interpolated once
+                    both = found.motion if registered is None else registered.after(found.motion)
+                    volume = _resampled(original, both, original_affine, target, target_affine)
+            if registered is not None or refined is not None:
+                img = _on_grid_of(reference, img, volume)
         slices = compare_slices(volume, target, head, axis)
         self._refuse_slices(slices, reference_name)
-        return img, PairCheck(motion, registered, slices)
+        return img, PairCheck(motion, registered, slices, refined)
 
     def checked_volume(self, img: NdarrayOrTensor) -> tuple[np.ndarray, np.ndarray]:
         """The volume as a float32 array ``(X, Y, Z)`` and its affine, or a StudyError that says why it is not one."""
@@ -219,6 +238,12 @@ class CheckRegistration(Transform):
             )
 
 
+def _resampled(
+    volume: np.ndarray, motion: RigidMotion, affine: np.ndarray, target: np.ndarray, target_affine: np.ndarray
+) -> np.ndarray:
+    return resample_rigid(volume, motion, affine, target_affine, target.shape, fill=float(volume.min()))
+
+
 def _on_grid_of(reference: NdarrayOrTensor, img: NdarrayOrTensor, volume: np.ndarray) -> MetaTensor:
     """``volume`` with the affine of the reference, and what else was known about ``img``."""
     values = torch.from_numpy(volume)[None]
@@ -238,15 +263,19 @@ class CheckRegistrationd(MapTransform):
 
     - ``d["usable_slices"]``: list of bool along the slice axis, True where all members are usable;
     - ``d["registration"]``: dictionary that can be written as JSON: ``reference``, ``policy``, ``tolerance_mm``,
-      ``tolerance_deg``, and by member ``shift_mm``, ``rotation_deg``, ``mutual_information`` (left after registration),
-      ``registered`` (bool), ``similarity``, ``slice_gain`` and ``judged_slices`` (lists along the slice axis);
+      ``tolerance_deg``, ``refine``, and by member ``shift_mm``, ``rotation_deg``, ``mutual_information`` (found after
+      registration, before refinement), ``registered`` (bool: motion beyond the tolerance, or another grid, was undone
+      by resampling), ``registered_mm`` and ``registered_deg`` (that motion), ``refined`` (bool: motion within the
+      tolerance was undone), ``refined_mm``, ``refined_deg`` (that motion) and ``left_mm``, ``left_deg`` (the precision
+      it is known to, which is what is left of it), ``similarity``, ``slice_gain`` and ``judged_slices`` (lists along
+      the slice axis);
       ``dose_order`` by pair (``"pre<low"``).
 
     Args:
         keys: members to check.
         reference_key: the one that the others are compared with; its grid is the study's. Checked whether among the
             keys or not.
-        policy, tolerance_mm, tolerance_deg, min_size, estimate_motion, seed: see :class:`CheckRegistration`.
+        policy, tolerance_mm, tolerance_deg, min_size, estimate_motion, seed, refine: see :class:`CheckRegistration`.
         mask_keys: members that only have to lie on the reference's grid, where they are loaded.
         allow_missing_keys: members other than the reference may be absent.
 
@@ -281,11 +310,12 @@ class CheckRegistrationd(MapTransform):
         mask_keys: KeysCollection = ("lesion",),
         seed: int = 0,
         allow_missing_keys: bool = False,
+        refine: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.reference_key = reference_key
         self.mask_keys = ensure_tuple(mask_keys)
-        self.check = CheckRegistration(policy, tolerance_mm, tolerance_deg, min_size, estimate_motion, seed)
+        self.check = CheckRegistration(policy, tolerance_mm, tolerance_deg, min_size, estimate_motion, seed, refine)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -315,6 +345,7 @@ class CheckRegistrationd(MapTransform):
             "policy": self.check.policy,
             "tolerance_mm": self.check.tolerated_mm(affine),
             "tolerance_deg": self.check.tolerance_deg,
+            "refine": self.check.refine,
             **_findings(pairs),
             "dose_order": orders,
         }
@@ -352,11 +383,20 @@ class CheckRegistrationd(MapTransform):
 def _findings(pairs: Mapping[str, PairCheck]) -> dict[str, Any]:
     """The record's entries that exist by member."""
     motions = {key: pair.motion for key, pair in pairs.items() if pair.motion is not None}
+    registered = {key: pair.registered for key, pair in pairs.items() if pair.registered is not None}
+    refined = {key: pair.refined for key, pair in pairs.items() if pair.refined is not None}
     return {
         "shift_mm": {key: motion.shift_mm for key, motion in motions.items()},
         "rotation_deg": {key: motion.rotation_deg for key, motion in motions.items()},
         "mutual_information": {key: motion.mutual_information for key, motion in motions.items()},
-        "registered": {key: pair.registered is not None for key, pair in pairs.items()},
+        "registered": {key: key in registered for key in pairs},
+        "registered_mm": {key: motion.shift_mm for key, motion in registered.items()},
+        "registered_deg": {key: motion.rotation_deg for key, motion in registered.items()},
+        "refined": {key: key in refined for key in pairs},
+        "refined_mm": {key: found.motion.shift_mm for key, found in refined.items()},
+        "refined_deg": {key: found.motion.rotation_deg for key, found in refined.items()},
+        "left_mm": {key: found.precision_mm for key, found in refined.items()},
+        "left_deg": {key: found.precision_deg for key, found in refined.items()},
         "similarity": {key: pair.slices.similarity.tolist() for key, pair in pairs.items()},
         "slice_gain": {key: pair.slices.gain.tolist() for key, pair in pairs.items()},
         "judged_slices": {key: pair.slices.judged.tolist() for key, pair in pairs.items()},

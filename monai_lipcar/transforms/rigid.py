@@ -85,6 +85,18 @@ class RigidMotion:
         matrix[:3, 3] = self.center + self.translation - self.rotation @ self.center
         return matrix
 
+    def after(self, first: RigidMotion) -> RigidMotion:
+        """One motion for ``first`` followed by this one: what a point of the fixed volume undergoes in both.
+
+        Example:
+            >>> shift = RigidMotion(np.eye(3), np.array([1.0, 0.0, 0.0]), np.zeros(3), 1.0)
+            >>> shift.after(shift).shift_mm
+            2.0
+        """
+        matrix = self.matrix @ first.matrix
+        rotation, center = matrix[:3, :3], self.center
+        return RigidMotion(rotation, matrix[:3, 3] + rotation @ center - center, center, self.mutual_information)
+
 
 def estimate_rigid_motion(
     moving: np.ndarray,

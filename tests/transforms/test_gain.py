@@ -15,7 +15,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_lipcar.transforms.gain import biweight, compare_in_head, log_ratio_mode, mode_field, trimmed_line
+from monai_lipcar.transforms.gain import (
+    biweight,
+    compare_in_head,
+    least_enhancing,
+    log_ratio_mode,
+    mode_field,
+    trimmed_line,
+)
 
 
 @pytest.mark.parametrize("enhancement", [1, -1])
@@ -92,3 +99,35 @@ def test_compared_region_leaves_air_and_edges_out() -> None:
 def test_no_common_tissue_is_said() -> None:
     with pytest.raises(ValueError, match="at least 100 voxels of both volumes"):
         compare_in_head(np.zeros((30, 30, 12)), np.zeros((30, 30, 12)), np.ones(3))
+
+
+def rat_like(enhancement: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Textured head, three quarters of which enhance a little; the reference has 1.1 times the gain."""
+    rng = np.random.default_rng(5)
+    image = 300.0 * np.exp(0.1 * rng.standard_normal((80, 80, 12)))
+    uptake = np.zeros(image.shape)
+    uptake[:, 20:] = enhancement
+    uptake[40:60, 40:60] = 0.5
+    reference = 1.1 * image * (1.0 + uptake)
+    return tuple(volume + noise * rng.standard_normal(image.shape) for volume in (image, reference))
+
+
+@pytest.mark.parametrize("noise", [3.0, 15.0])
+@pytest.mark.parametrize("enhancement", [0.02, 0.04, 0.15])
+def test_most_of_the_head_enhancing_a_little_does_not_move_the_lower_end(enhancement: float, noise: float) -> None:
+    image, reference = rat_like(enhancement, noise)
+    region, spacing = np.ones(image.shape, dtype=bool), np.array([1.0, 1.0, 5.0])
+    up = least_enhancing(image, reference, region, spacing, 1)
+    down = least_enhancing(reference, image, region, spacing, -1)
+    assert up is not None
+    assert down is not None
+    assert np.exp(up) == pytest.approx(1.1, rel=0.006)
+    assert np.exp(down) == pytest.approx(1 / 1.1, rel=0.006)
+
+
+def test_no_lower_end_without_one_receiver_gain() -> None:
+    image, reference = rat_like(0.04, 3.0)
+    # another coil: smooth factors of 0.7 to 1.4
+    field = np.exp(0.17 * np.add.outer(np.sin(np.arange(80) / 9.0), np.cos(np.arange(80) / 11.0)))[:, :, None]
+    region, spacing = np.ones(image.shape, dtype=bool), np.array([1.0, 1.0, 5.0])
+    assert least_enhancing(image, reference * field, region, spacing, 1) is None

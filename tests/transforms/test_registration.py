@@ -219,6 +219,28 @@ def test_register_takes_a_volume_on_another_grid(study: dict[Any, Any], head: He
     torch.testing.assert_close(back.as_tensor(), study["low"].as_tensor(), rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("policy", ["raise", "drop", "register"])
+def test_motion_within_the_tolerance_is_undone(
+    study: dict[Any, Any], head: Head, thick_slices: np.ndarray, policy: str
+) -> None:
+    d = {"low": study["low"], "pre": moved(head, thick_slices, 0.2, 0.6)}
+    refined = check(policy, estimate_motion=True)(d)
+    record = refined["registration"]
+    assert record["registered"] == {"pre": False}
+    assert record["refined"] == {"pre": True}
+    assert record["refined_mm"]["pre"] == pytest.approx(0.6, abs=0.1)
+    assert record["refined_deg"]["pre"] == pytest.approx(0.2, abs=0.03)
+    assert 0.0 < record["left_mm"]["pre"] < 0.1
+    assert json.loads(json.dumps(record)) == record
+    inside = np.s_[15:-15, 15:-15, 4:-4]
+    truth = head(thick_slices, SHAPE)[inside]
+    before, after = (np.square(image.numpy()[0][inside] - truth).mean() for image in (d["pre"], refined["pre"]))
+    assert after < 0.3 * before
+    left = check(policy, estimate_motion=True, refine=False)(d)
+    assert left["pre"] is d["pre"]
+    assert left["registration"]["refined"] == {"pre": False}
+
+
 def test_registration_that_cannot_work_is_refused(study: dict[Any, Any], thick_slices: np.ndarray) -> None:
     far = thick_slices.copy()
     far[:3, 3] += 5000.0
