@@ -1,0 +1,142 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Put measured numbers where they are shown: README, results page, model cards, and the bundles' metadata.
+
+    python benchmarks/publish.py
+
+Reads ``benchmarks/results/{approaches,real_examinations,operator_configuration}.json`` and rewrites what stands between
+``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` in ``metadata.json``. Nobody types a number
+twice; ``--check`` only says whether everything shows the numbers that were measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_lipcar.report import METRIC_NAMES
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "benchmarks" / "results"
+TO_FULL, TO_LOW = "to full dose", "to low dose"
+SHORT = ("ssim_head", "psnr_head", "psnr_enhancing", "enhancement_recovery")
+LONG = (
+    *("ssim_head", "psnr_head", "relative_error_head", "psnr_enhancing", "enhancement_recovery"),
+    *("psnr_lesion", "enhancement_recovery_lesion", "ssim", "psnr"),
+)
+CONFIGURATION_NAMES = {
+    "val_psnr": "PSNR, whole image (dB)",
+    "val_ssim": "SSIM, whole image",
+    "psnr_enhancing": "PSNR, enhancing tissue (dB)",
+    "enhancement_recovery": "share of the target's enhancement",
+}
+BASELINES = {
+    "low": "low dose",
+    "linear_extrapolation": "linear extrapolation",
+    "high": "full dose",
+    "linear_dose_model": "linear dose model",
+}
+
+Row = Mapping[str, float]
+
+
+def table(rows: Mapping[str, Row], columns: Sequence[str], names: Mapping[str, str] = METRIC_NAMES) -> str:
+    """Markdown table, an image a row; columns that no row has are left out."""
+    columns = [name for name in columns if any(name in row for row in rows.values())]
+    lines = ["| | " + " | ".join(names[name] for name in columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for image, row in rows.items():
+        cells = [f"{row[name]:.{2 if 'psnr' in name else 3}f}" if name in row else "" for name in columns]
+        lines.append("| " + " | ".join([image, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def named(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """The same rows under the names that readers know."""
+    return {BASELINES.get(name, f"`{name}`"): row for name, row in rows.items()}
+
+
+def fill(file: Path, tables: Mapping[str, str]) -> dict[Path, str]:
+    """The file's new text, if it changes."""
+    text = file.read_text(encoding="utf-8")
+    new = text
+    for name, content in tables.items():
+        pattern = rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end of table -->)"
+        new, count = re.subn(pattern, lambda found, body=content: f"{found[1]}{body}\n{found[2]}", new, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"{file}: expected one table {name!r} between its marks, found {count}")
+    return {} if new == text else {file: new}
+
+
+def evaluated(metadata: Path, row: Row) -> dict[Path, str]:
+    """The metadata file with these ``eval_metrics``, if it changes."""
+    text = metadata.read_text(encoding="utf-8")
+    content = json.loads(text)
+    content["eval_metrics"] = {name: round(value, 4) for name, value in row.items()}
+    new = json.dumps(content, indent=4) + "\n"
+    return {} if new == text else {metadata: new}
+
+
+def changes() -> dict[Path, str]:
+    """New texts of all files that do not show what was measured."""
+
+    def read(name: str) -> Any:
+        return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+    approaches: dict[str, dict[str, Row]] = read("approaches")["mean"]
+    real: dict[str, dict[str, Row]] = read("real_examinations")["examinations"]
+    configurations: dict[str, dict[str, Row]] = read("operator_configuration")["operators"]
+    examinations = {
+        f"{examination}: {image}": row for examination, rows in real.items() for image, row in named(rows).items()
+    }
+    pages = {
+        "to full dose": table(named(approaches[TO_FULL]), LONG),
+        "to low dose": table(named(approaches[TO_LOW]), LONG),
+        "real examinations": table(examinations, (*LONG[:5], "relative_error_enhancing")),
+    }
+    new = fill(REPOSITORY / "docs" / "results.md", pages)
+    new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
+    rows = {
+        f"`{name}`: {variant}": row for name, variants in configurations.items() for variant, row in variants.items()
+    }
+    configured = table(rows, tuple(CONFIGURATION_NAMES), CONFIGURATION_NAMES)
+    new |= fill(REPOSITORY / "docs" / "training.md", {"operator configurations": configured})
+    for direction in (TO_FULL, TO_LOW):
+        compared = {name: row for name, row in approaches[direction].items() if name in BASELINES}
+        for bundle, row in approaches[direction].items():
+            if bundle not in BASELINES:
+                folder = REPOSITORY / "bundles" / bundle
+                shown = table(named({**compared, bundle: row}), LONG)
+                new |= fill(folder / "docs" / "README.md", {"performance": shown})
+                new |= evaluated(folder / "configs" / "metadata.json", row)
+    return new
+
+
+def main() -> None:
+    """Run it."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a file is out of date")
+    arguments = parser.parse_args()
+    new = changes()
+    for file, text in new.items():
+        logging.info("%s %s", "out of date:" if arguments.check else "written:", file.relative_to(REPOSITORY))
+        if not arguments.check:
+            file.write_text(text, encoding="utf-8")
+    raise SystemExit(1 if arguments.check and new else 0)
+
+
+if __name__ == "__main__":
+    main()
