@@ -59,9 +59,11 @@ class ProximalSolver:
 
     .. math:: \Delta = \max_d -\langle \nabla f(x), d \rangle - \tfrac1{2\tau} \|d\|^2 - \alpha (R(x + d) - R(x)),
 
-    predicts a decrease of at most ``tolerance`` times the objective, the remaining gap of the proximal map included. It
-    says so for the solver's step size; where the curvature differs very much between voxels, longer ways that the short
-    step does not see may gain more.
+    predicts a decrease of at most ``tolerance`` times the objective, the remaining gap of the proximal map included.
+    Delta grows with :math:`\tau`, and a short step sees little of what is left where the curvature differs much between
+    voxels. So :math:`\tau` is at least the longest step of Barzilai and Borwein (the longer of the two) of the solve: a
+    proximal map, no evaluation. Where that predicts more, it is tried; where the objective there is worse, the short
+    step decides, and the last ``memory`` points must lie within the tolerance as well.
 
     Each sample of the batch has its own step, rules and end, and leaves the batch when it is done. The certificate of
     the image returned, each (B,):
@@ -158,6 +160,9 @@ class ProximalSolver:
             dual=None,
             decrease=first.exact,
             rejections=torch.zeros(size, dtype=torch.int64, device=start.device),
+            longest=torch.zeros_like(first.exact),
+            lengthened=torch.zeros(size, dtype=torch.bool, device=start.device),
+            uneven=torch.zeros(size, dtype=torch.bool, device=start.device),
             faulty=torch.zeros(size, dtype=torch.bool, device=start.device),
         )
         final, final_step = _select(first, samples.index), samples.step.clone()
@@ -169,6 +174,7 @@ class ProximalSolver:
             enough = self.tolerance * torch.maximum(samples.point.exact, negligible[samples.index])
             inner = torch.maximum(_INNER * samples.decrease, _INNER_FLOOR * enough)
             trial = self._try(current, samples.point, samples.step, samples.dual, inner)
+            self._look_further(current, samples, trial, enough)
             samples.dual = trial.dual
             if len(history) == 1:
                 first_residual = trial.squared.sqrt() / samples.step
@@ -233,11 +239,28 @@ class ProximalSolver:
             gap=proximal.gap / step,
         )
 
+    def _look_further(
+        self, problem: LearnedInverseProblem, samples: _Samples, trial: _Trial, enough: PerSample
+    ) -> None:
+        """Where a short step leaves little to gain, see what a longer one does, which costs no evaluation."""
+        samples.lengthened = samples.settled(trial, enough) & (samples.longest > samples.step) & ~samples.uneven
+        rows = samples.lengthened.nonzero()[:, 0]
+        if not len(rows):
+            return
+        samples.step[rows] = samples.best_step[rows] = samples.longest[rows]
+        longer = self._try(
+            problem.select(rows),
+            _select(samples.point, rows),
+            samples.step[rows],
+            trial.dual.index_select(0, rows),
+            _INNER_FLOOR * enough[rows],
+        )
+        _put(trial, rows, longer)
+
     def _ended(self, samples: _Samples, trial: _Trial, enough: PerSample, last: bool) -> dict[int, Status]:
         """Rows that are done, and why."""
         finite = samples.point.exact.isfinite() & trial.decrease.isfinite()
-        at_best = (samples.point.exact <= samples.best.exact) & (samples.rejections == 0)
-        converged = at_best & (trial.decrease + trial.gap <= enough)
+        converged = samples.settled(trial, enough)
         stalled = samples.rejections > _MAX_REJECTIONS
         ended: dict[int, Status] = {}
         rows = torch.stack([finite, converged, stalled, samples.faulty], dim=1).tolist()
@@ -264,6 +287,7 @@ class ProximalSolver:
         bend = reached.gradient - point.gradient
         along = _sum((reached.image - point.image) * bend)
         spectral = torch.where(along > 0, along / _sum(bend.square()), _LARGEST_CHANGE * step)
+        longer = torch.where(along > 0, trial.squared / along, _LARGEST_CHANGE * step)
         onward = spectral.clamp(step / _LARGEST_CHANGE, step * _LARGEST_CHANGE)
         # rejected: what the curvature of the fidelity between the two points asks for
         curvature = 2.0 * (reached.fidelity - point.fidelity - trial.slope)
@@ -285,6 +309,9 @@ class ProximalSolver:
             dual=trial.dual,
             decrease=torch.where(accepted, trial.decrease.clamp_min(0.0), samples.decrease),
             rejections=torch.where(accepted | ~at_best, 0, samples.rejections + 1),
+            longest=torch.where(accepted, torch.maximum(samples.longest, longer).clamp(*_STEPS), samples.longest),
+            lengthened=torch.zeros_like(faulty),
+            uneven=samples.uneven | (samples.lengthened & ~accepted),
             faulty=faulty,
         )
 
@@ -356,8 +383,20 @@ class _Samples:
     decrease: PerSample
     """That the last accepted step was predicted to make."""
     rejections: torch.Tensor
+    longest: PerSample
+    """The longer step of Barzilai and Borwein."""
+    lengthened: torch.Tensor
+    """Whether the trial is that of the longer step."""
+    uneven: torch.Tensor
+    """Whether a longer step was rejected where a short one left little to gain: the curvature differs much."""
     faulty: torch.Tensor
     """Whether the last trial was not finite."""
+
+    def settled(self, trial: _Trial, enough: PerSample) -> torch.Tensor:
+        """Whether the trial leaves little to gain, and nor was there where the curvature hides it."""
+        at_best = (self.point.exact <= self.best.exact) & (self.rejections == 0)
+        flat = self.recent.amax(dim=1) - self.best.exact <= enough
+        return at_best & (trial.decrease + trial.gap <= enough) & (~self.uneven | flat)
 
 
 def _evaluate(problem: LearnedInverseProblem, image: ImageBatch) -> _Point:
