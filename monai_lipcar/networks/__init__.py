@@ -12,8 +12,17 @@
 
 from __future__ import annotations
 
+from .inference import prepare_for_inversion
 from .losses import SSIML1Loss
 from .operator import DoseOperator, Skeleton
 from .weights import file_sha256, load_weights, save_weights
 
-__all__ = ["DoseOperator", "SSIML1Loss", "Skeleton", "file_sha256", "load_weights", "save_weights"]
+__all__ = [
+    "DoseOperator",
+    "SSIML1Loss",
+    "Skeleton",
+    "file_sha256",
+    "load_weights",
+    "prepare_for_inversion",
+    "save_weights",
+]

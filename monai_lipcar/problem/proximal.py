@@ -21,6 +21,7 @@ import torch
 from monai_lipcar.types import ImageBatch, PerSample
 
 from .objective import LearnedInverseProblem, frozen
+from .proximal_step import Point, Trial, evaluate, sum_per_sample, try_step, wide
 from .solution import Solution, Status
 
 __all__ = ["ProximalSolver"]
@@ -59,9 +60,11 @@ class ProximalSolver:
 
     .. math:: \Delta = \max_d -\langle \nabla f(x), d \rangle - \tfrac1{2\tau} \|d\|^2 - \alpha (R(x + d) - R(x)),
 
-    predicts a decrease of at most ``tolerance`` times the objective, the remaining gap of the proximal map included. It
-    says so for the solver's step size; where the curvature differs very much between voxels, longer ways that the short
-    step does not see may gain more.
+    predicts a decrease of at most ``tolerance`` times the objective, the remaining gap of the proximal map included.
+    Delta grows with :math:`\tau`, and a short step sees little of what is left where the curvature differs much between
+    voxels. So :math:`\tau` is at least the longest step of Barzilai and Borwein (the longer of the two) of the solve: a
+    proximal map, no evaluation. Where that predicts more, it is tried; where the objective there is worse, the short
+    step decides, and the last ``memory`` points must lie within the tolerance as well.
 
     Each sample of the batch has its own step, rules and end, and leaves the batch when it is done. The certificate of
     the image returned, each (B,):
@@ -147,7 +150,7 @@ class ProximalSolver:
         self, problem: LearnedInverseProblem, start: ImageBatch, callback: Callable[[], None] | None
     ) -> Solution:
         size = start.shape[0]
-        first = _evaluate(problem, start)
+        first = evaluate(problem, start)
         samples = _Samples(
             index=torch.arange(size, device=start.device),
             point=first,
@@ -158,6 +161,9 @@ class ProximalSolver:
             dual=None,
             decrease=first.exact,
             rejections=torch.zeros(size, dtype=torch.int64, device=start.device),
+            longest=torch.zeros_like(first.exact),
+            lengthened=torch.zeros(size, dtype=torch.bool, device=start.device),
+            uneven=torch.zeros(size, dtype=torch.bool, device=start.device),
             faulty=torch.zeros(size, dtype=torch.bool, device=start.device),
         )
         final, final_step = _select(first, samples.index), samples.step.clone()
@@ -169,6 +175,7 @@ class ProximalSolver:
             enough = self.tolerance * torch.maximum(samples.point.exact, negligible[samples.index])
             inner = torch.maximum(_INNER * samples.decrease, _INNER_FLOOR * enough)
             trial = self._try(current, samples.point, samples.step, samples.dual, inner)
+            self._look_further(current, samples, trial, enough)
             samples.dual = trial.dual
             if len(history) == 1:
                 first_residual = trial.squared.sqrt() / samples.step
@@ -190,7 +197,7 @@ class ProximalSolver:
                     break
                 samples, trial = _select(samples, left), _select(trial, left)
                 current = problem.select(samples.index)
-            reached = _evaluate(current, trial.image)
+            reached = evaluate(current, trial.image)
             samples = self._decide(samples, trial, reached)
             history.append(history[-1].index_copy(0, samples.index, samples.point.objective))
             if callback is not None:
@@ -208,36 +215,33 @@ class ProximalSolver:
     def _try(
         self,
         problem: LearnedInverseProblem,
-        point: _Point,
+        point: Point,
         step: PerSample,
         dual: torch.Tensor | None,
         gap: PerSample,
-    ) -> _Trial:
-        """The proximal gradient step, with ``gap`` in units of the objective."""
-        proximal = problem.prior.prox(
-            point.image - _wide(step, point.image) * point.gradient,
-            (problem.alpha * step).to(point.image.dtype),
-            dual=dual,
-            tolerance=gap * step,
-            max_iterations=self.max_prox_iterations,
-        )
-        change = proximal.image - point.image
-        squared, slope = _sum(change.square()), _sum(change * point.gradient)
-        rise = problem.alpha * (problem.prior.exact(proximal.image).double() - point.prior)
-        return _Trial(
-            image=proximal.image,
-            dual=proximal.dual,
-            squared=squared,
-            slope=slope,
-            decrease=-(slope + squared / (2.0 * step) + rise),
-            gap=proximal.gap / step,
-        )
+    ) -> Trial:
+        return try_step(problem, point, step, dual, gap, self.max_prox_iterations)
 
-    def _ended(self, samples: _Samples, trial: _Trial, enough: PerSample, last: bool) -> dict[int, Status]:
+    def _look_further(self, problem: LearnedInverseProblem, samples: _Samples, trial: Trial, enough: PerSample) -> None:
+        """Where a short step leaves little to gain, see what a longer one does, which costs no evaluation."""
+        samples.lengthened = samples.settled(trial, enough) & (samples.longest > samples.step) & ~samples.uneven
+        rows = samples.lengthened.nonzero()[:, 0]
+        if not len(rows):
+            return
+        samples.step[rows] = samples.best_step[rows] = samples.longest[rows]
+        longer = self._try(
+            problem.select(rows),
+            _select(samples.point, rows),
+            samples.step[rows],
+            trial.dual.index_select(0, rows),
+            _INNER_FLOOR * enough[rows],
+        )
+        _put(trial, rows, longer)
+
+    def _ended(self, samples: _Samples, trial: Trial, enough: PerSample, last: bool) -> dict[int, Status]:
         """Rows that are done, and why."""
         finite = samples.point.exact.isfinite() & trial.decrease.isfinite()
-        at_best = (samples.point.exact <= samples.best.exact) & (samples.rejections == 0)
-        converged = at_best & (trial.decrease + trial.gap <= enough)
+        converged = samples.settled(trial, enough)
         stalled = samples.rejections > _MAX_REJECTIONS
         ended: dict[int, Status] = {}
         rows = torch.stack([finite, converged, stalled, samples.faulty], dim=1).tolist()
@@ -252,18 +256,19 @@ class ProximalSolver:
                 ended[row] = "max_iterations"
         return ended
 
-    def _decide(self, samples: _Samples, trial: _Trial, reached: _Point) -> _Samples:
+    def _decide(self, samples: _Samples, trial: Trial, reached: Point) -> _Samples:
         """Accept the trials that are good enough, and choose the next step of every sample."""
         point, step = samples.point, samples.step
-        faulty = ~(reached.exact.isfinite() & _sum(reached.gradient).isfinite())
+        faulty = ~(reached.exact.isfinite() & sum_per_sample(reached.gradient).isfinite())
         limit = samples.recent.amax(dim=1) - _SUFFICIENT * trial.squared / step
         accepted = ~faulty & (reached.exact <= limit)
 
         # accepted: the shorter step of Barzilai and Borwein, where the curvature along the change is positive. The
         # longer one is rejected often where the curvature differs much between voxels (the signal equation)
         bend = reached.gradient - point.gradient
-        along = _sum((reached.image - point.image) * bend)
-        spectral = torch.where(along > 0, along / _sum(bend.square()), _LARGEST_CHANGE * step)
+        along = sum_per_sample((reached.image - point.image) * bend)
+        spectral = torch.where(along > 0, along / sum_per_sample(bend.square()), _LARGEST_CHANGE * step)
+        longer = torch.where(along > 0, trial.squared / along, _LARGEST_CHANGE * step)
         onward = spectral.clamp(step / _LARGEST_CHANGE, step * _LARGEST_CHANGE)
         # rejected: what the curvature of the fidelity between the two points asks for
         curvature = 2.0 * (reached.fidelity - point.fidelity - trial.slope)
@@ -285,61 +290,34 @@ class ProximalSolver:
             dual=trial.dual,
             decrease=torch.where(accepted, trial.decrease.clamp_min(0.0), samples.decrease),
             rejections=torch.where(accepted | ~at_best, 0, samples.rejections + 1),
+            longest=torch.where(accepted, torch.maximum(samples.longest, longer).clamp(*_STEPS), samples.longest),
+            lengthened=torch.zeros_like(faulty),
+            uneven=samples.uneven | (samples.lengthened & ~accepted),
             faulty=faulty,
         )
 
     def _certificate(
         self,
         problem: LearnedInverseProblem,
-        point: _Point,
+        point: Point,
         step: PerSample,
         dual: torch.Tensor,
         first_residual: PerSample,
     ) -> dict[str, torch.Tensor]:
         trial = self._try(problem, point, step, dual, _INNER_FLOOR * self.tolerance * point.exact)
         subgradient, complementarity = problem.prior.witness(point.image, trial.dual)
-        slope = point.gradient + _wide(problem.alpha, point.image) * subgradient
-        wide = _wide(step, point.image)
-        moved = point.image - (point.image - wide * slope).clamp(0.0, 1.0)
+        slope = point.gradient + wide(problem.alpha, point.image) * subgradient
+        moved = point.image - (point.image - wide(step, point.image) * slope).clamp(0.0, 1.0)
         residual = trial.squared.sqrt() / step
         tiny = torch.finfo(torch.float64).tiny
         certificate = {
             "relative_model_decrease": (trial.decrease + trial.gap) / point.exact.clamp_min(tiny),
             "prox_gradient_residual": residual,
             "relative_prox_gradient_residual": residual / first_residual.clamp_min(tiny),
-            "stationarity": _sum(moved.square()).sqrt() / step,
+            "stationarity": sum_per_sample(moved.square()).sqrt() / step,
             "complementarity": problem.alpha * complementarity,
         }
         return {name: value.float() for name, value in certificate.items()}
-
-
-@dataclass
-class _Point:
-    """An image, and what the network says about it."""
-
-    image: ImageBatch
-    gradient: ImageBatch
-    """Of the data fidelity."""
-    fidelity: PerSample
-    prior: PerSample
-    """R, exact."""
-    exact: PerSample
-    """Objective with R exact, which the solver works with."""
-    objective: PerSample
-    """The problem's, which is reported."""
-
-
-@dataclass
-class _Trial:
-    """A proximal gradient step."""
-
-    image: ImageBatch
-    dual: torch.Tensor
-    squared: PerSample
-    """Norm of the change, squared."""
-    slope: PerSample
-    decrease: PerSample
-    gap: PerSample
 
 
 @dataclass
@@ -347,49 +325,35 @@ class _Samples:
     """The samples that are not done yet."""
 
     index: torch.Tensor
-    point: _Point
+    point: Point
     step: PerSample
-    best: _Point
+    best: Point
     best_step: PerSample
     recent: torch.Tensor
     dual: torch.Tensor | None
     decrease: PerSample
     """That the last accepted step was predicted to make."""
     rejections: torch.Tensor
+    longest: PerSample
+    """The longer step of Barzilai and Borwein."""
+    lengthened: torch.Tensor
+    """Whether the trial is that of the longer step."""
+    uneven: torch.Tensor
+    """Whether a longer step was rejected where a short one left little to gain: the curvature differs much."""
     faulty: torch.Tensor
     """Whether the last trial was not finite."""
 
-
-def _evaluate(problem: LearnedInverseProblem, image: ImageBatch) -> _Point:
-    with torch.enable_grad():
-        image = image.detach().requires_grad_(True)
-        fidelity = problem.data_fidelity(image)
-        (gradient,) = torch.autograd.grad(fidelity.sum(), image)
-    image, fidelity = image.detach(), fidelity.detach()
-    prior = problem.prior.exact(image).double()
-    return _Point(
-        image=image,
-        gradient=gradient,
-        fidelity=fidelity.double(),
-        prior=prior,
-        exact=fidelity + problem.alpha * prior,
-        objective=fidelity + problem.alpha * problem.prior(image),
-    )
+    def settled(self, trial: Trial, enough: PerSample) -> torch.Tensor:
+        """Whether the trial leaves little to gain, and nor was there where the curvature hides it."""
+        at_best = (self.point.exact <= self.best.exact) & (self.rejections == 0)
+        flat = self.recent.amax(dim=1) - self.best.exact <= enough
+        return at_best & (trial.decrease + trial.gap <= enough) & (~self.uneven | flat)
 
 
-def _first_step(point: _Point) -> PerSample:
+def _first_step(point: Point) -> PerSample:
     """Right for an operator that multiplies: ||r||^2 / ||J^T r||^2."""
-    squared = _sum(point.gradient.square())
+    squared = sum_per_sample(point.gradient.square())
     return torch.where(squared > 0, 2.0 * point.fidelity / squared, 1.0).clamp(*_STEPS)
-
-
-def _sum(values: torch.Tensor) -> PerSample:
-    return values.flatten(1).sum(dim=1, dtype=torch.float64)
-
-
-def _wide(values: PerSample, image: ImageBatch) -> torch.Tensor:
-    """(B,) or a number, to multiply images with."""
-    return values.to(image.dtype).reshape(-1, *[1] * (image.dim() - 1))
 
 
 def _select(values: Any, rows: torch.Tensor) -> Any:
@@ -401,11 +365,11 @@ def _select(values: Any, rows: torch.Tensor) -> Any:
     return type(values)(**{entry.name: _select(getattr(values, entry.name), rows) for entry in fields(values)})
 
 
-def _where(mask: torch.Tensor, yes: _Point, no: _Point) -> _Point:
+def _where(mask: torch.Tensor, yes: Point, no: Point) -> Point:
     pairs = {entry.name: (getattr(yes, entry.name), getattr(no, entry.name)) for entry in fields(yes)}
-    return _Point(**{name: torch.where(mask.reshape(-1, *[1] * (a.dim() - 1)), a, b) for name, (a, b) in pairs.items()})
+    return Point(**{name: torch.where(mask.reshape(-1, *[1] * (a.dim() - 1)), a, b) for name, (a, b) in pairs.items()})
 
 
-def _put(target: _Point, rows: torch.Tensor, values: _Point) -> None:
+def _put(target: Point, rows: torch.Tensor, values: Point) -> None:
     for entry in fields(target):
         getattr(target, entry.name)[rows] = getattr(values, entry.name)

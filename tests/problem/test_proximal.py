@@ -134,6 +134,23 @@ def test_below_adam_with_far_fewer_evaluations(operator: nn.Module, guess: bool)
     assert 0.0 <= solution.image.min() <= solution.image.max() <= 1.0
 
 
+@pytest.mark.parametrize("brightest", [0.3, 1.0])
+@pytest.mark.parametrize("seed", [0, 10, 20])
+def test_curvature_that_differs_much_does_not_stop_early(brightest: float, seed: int) -> None:
+    # below the operator's floor and above it the curvature differs a hundredfold: short steps leave 1 to 4 % to gain
+    pre = brightest * random_image(2, 1, 16, 16, seed=seed)
+    observed = pre + 0.05 * random_image(2, 1, 16, 16, seed=seed + 1)
+    problem = LearnedInverseProblem(
+        SignalEquationOperator(0.2), observed, TotalVariation(), torch.tensor([2e-3, 1e-2]), pre=pre
+    )
+    adam, solution = AdamSolver().solve(problem, observed), ProximalSolver(60).solve(problem, observed)
+    assert solution.status == ("converged", "converged")
+    assert (solution.objective[:, -1] <= 1.005 * adam.objective[:, -1]).all()
+    # and within the default cap, certified or not
+    capped = ProximalSolver().solve(problem, observed)
+    assert (capped.objective[:, -1] <= 1.01 * adam.objective[:, -1]).all()
+
+
 def test_record() -> None:
     problem, calls = convolution_problem(), []
     solution = ProximalSolver().solve(problem, problem.observed, lambda: calls.append(0))
