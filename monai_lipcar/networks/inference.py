@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ def _pairs(module: nn.Module) -> list[tuple[nn.Module, str, str]]:
     children: list[tuple[str, Any]] = list(module.named_children())
     pairs: list[tuple[nn.Module, str, str]] = []
     if isinstance(module, nn.Sequential):
-        for (first, _), (second, follower) in zip(children, children[1:], strict=False):
+        for (first, _), (second, follower) in itertools.pairwise(children):
             # MONAI keeps activation, dropout and norm in a sequence of their own
             inner = next(iter(follower._modules), "") if isinstance(follower, nn.Sequential) else ""
             pairs.append((follower, first, inner) if inner else (module, first, second))
