@@ -370,6 +370,6 @@ def _where(mask: torch.Tensor, yes: Point, no: Point) -> Point:
     return Point(**{name: torch.where(mask.reshape(-1, *[1] * (a.dim() - 1)), a, b) for name, (a, b) in pairs.items()})
 
 
-def _put(target: Point, rows: torch.Tensor, values: Point) -> None:
+def _put(target: Any, rows: torch.Tensor, values: Any) -> None:
     for entry in fields(target):
         getattr(target, entry.name)[rows] = getattr(values, entry.name)
