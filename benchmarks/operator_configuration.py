@@ -61,14 +61,19 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--datalist-file", type=Path)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--operators", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--registration-policy", default="drop")
     results = REPOSITORY / "benchmarks" / "results" / "operator_configuration.json"
     parser.add_argument("--results", type=Path, default=results)
     arguments = parser.parse_args()
 
-    operators: dict[str, dict[str, dict[str, float]]] = {}
-    jobs = [(operator, *variant) for operator, variants in VARIANTS.items() for variant in variants.items()]
+    content: dict[str, Any] = {
+        "epochs": arguments.epochs,
+        "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
+        "operators": {},
+    }
+    jobs = [(operator, *variant) for operator in arguments.operators for variant in VARIANTS[operator].items()]
     for number, (operator, variant, overrides) in enumerate(tqdm(jobs, desc="variants")):
         folder = arguments.output / f"{operator}-{number}"
         options = training_options(overrides, folder, arguments)
@@ -76,15 +81,11 @@ def main() -> None:
             train(operator, options, folder)
         record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         row = {**record["validation"], **judge(operator, options, folder), "iterations": record["iterations"]}
-        operators.setdefault(operator, {})[variant] = {name: round(value, 4) for name, value in row.items()}
+        row = {name: round(value, 4) for name, value in row.items()}
+        content["operators"].setdefault(operator, {})[variant] = row
         logging.info("%s, %s: %s", operator, variant, row)
-    content = {
-        "epochs": arguments.epochs,
-        "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
-        "operators": operators,
-    }
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    arguments.results.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        arguments.results.parent.mkdir(parents=True, exist_ok=True)
+        arguments.results.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def training_options(overrides: dict[str, Any], folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
