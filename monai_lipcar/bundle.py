@@ -30,7 +30,7 @@ from monai_lipcar.data import SECTIONS, Study, find_studies, load_datalist, spli
 from monai_lipcar.errors import ConfigurationError, LipcarError, StudyError, WeightsError
 from monai_lipcar.log import quiet_readers
 from monai_lipcar.networks import file_sha256, load_weights
-from monai_lipcar.options import check_options, is_true, options_of_this_run
+from monai_lipcar.options import check_options, is_true, keep_paths_as_text, options_of_this_run
 from monai_lipcar.problem import AdamSolver, ProximalSolver
 
 __all__ = [
@@ -241,6 +241,7 @@ def prepare() -> None:
     this_run = options_of_this_run()
     if this_run is not None:
         check_options(*this_run)
+        keep_paths_as_text(this_run[0])
 
 
 class BundleRun(NamedTuple):

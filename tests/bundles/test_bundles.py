@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,3 +210,18 @@ def test_overrides_of_inverse_problems(name: str) -> None:
     assert {"alpha", "solver", "max_iterations", "device", "dataset_dir", "output_dir", "overwrite"} <= set(content)
     assert 0 < content["alpha"] < 0.1
     assert content["solver"] == config(name, "evaluate.json")["solver"] == "proximal"
+
+
+def test_folders_and_files_called_by_a_number(dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
+    (tmp_path / "2024_11").mkdir()
+    shutil.copytree(dataset / "random-0001", tmp_path / "2024_11" / "1")
+    shutil.copy(REPOSITORY / "bundles" / "l2h" / "models" / "model.pt", tmp_path / "7")
+    arguments = ("--dataset_dir", "2024_11", "--registration_policy", "none")
+    run_bundle("l2h", "inference.json", *arguments, "--output_dir", "2025", "--checkpoint", "7")
+    assert (tmp_path / "2025" / "1" / "high_sim.nii.gz").is_file()
+    run_bundle("l2h", "evaluate.json", *arguments, "--output_dir=2026")
+    assert (tmp_path / "2026" / "metrics.json").is_file()
+    small = ("--patch_size", "[32,32]", "--validation_size", "[32,32]", "--batch_size", "4", "--epochs", "1")
+    run_bundle("l2h", "train.json", *arguments, *small, "--output_dir", "2027", "--cache_dir", "2028")
+    assert (tmp_path / "2027" / "model.pt").is_file()
+    assert list((tmp_path / "2028").iterdir())
