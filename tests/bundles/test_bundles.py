@@ -59,7 +59,9 @@ def test_inference(name: str, dataset: Path, tmp_path: Path, run_bundle: Run) ->
         # scanner units, not [0, 1]: in the mean the simulated image is close to the observed one
         assert 0.5 < values.mean() / units.mean() < 2.0
         record = json.loads((out / study.name / "result.json").read_text())
-        assert record["bundle"]["name"] == name
+        assert record["bundle"] == {"name": name, "version": config(name, "metadata.json")["version"]}
+        assert record["operator_weights_sha256"] == record["configuration"].get("weights")
+        assert (record["operator_weights_sha256"] is None) is (name == "physics_tv")
         assert record["schema_version"] == SCHEMA_VERSION
         assert "research use only" in record["notice"]
         assert set(record["inputs"]) == {"pre", "low", "high", "lesion"}
@@ -185,7 +187,8 @@ def test_what_bundles_share_is_the_same_in_all_of_them() -> None:
             current = config(name, file)
             for key in ("imports", "device", "dataset_dir", "dataloader", "evaluator", "initialize", "run", "section"):
                 assert current[key] == reference[key], (name, file, key)
-            assert current["writer"]["dataset_dir"] == reference["writer"]["dataset_dir"], (name, file)
+            for key in ("dataset_dir", "bundle_version"):
+                assert current["writer"][key] == reference["writer"][key], (name, file, key)
             assert current["preprocessing"]["transforms"][0] == reference["preprocessing"]["transforms"][0], (
                 name,
                 file,
