@@ -35,6 +35,8 @@ PATHS = ("bundle_root", "dataset_dir", "datalist_file", "output_dir", "cache_dir
 
 _NO_OPTIONS = {"imports", "initialize", "run", "finalize"}
 """Entries of a config that are steps, not settings: to be overridden, but nothing to propose."""
+_OF_INVERSE_PROBLEMS = {"alpha", "solver", "max_iterations"}
+"""Options that the bundles with an operator alone do not have."""
 _TRACKING = {"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
 """What MONAI's experiment tracking adds."""
 _MISSING = object()
@@ -68,6 +70,12 @@ def check_options(options: Mapping[str, Any], config: Mapping[str, Any]) -> None
             component = _entry(config, parts[:-1])
             if parts[0] in {"_meta_", *_NO_OPTIONS} or (isinstance(component, Mapping) and "_target_" in component):
                 continue
+            bundle = _entry(config, ["writer", "bundle"])
+            if name in _OF_INVERSE_PROBLEMS and bundle is not _MISSING:
+                raise ConfigurationError(
+                    f"{name}: the bundle {bundle} applies an operator, it has no prior and no solver; leave the option "
+                    "out, or choose an inverse problem, such as ph2l_tv"
+                )
             raise ConfigurationError(f"unknown option --{name}; {_proposal(name, config)}")
         expected = _mismatch(value, default)
         if expected:
@@ -126,7 +134,7 @@ def keep_paths_as_text(options: Mapping[str, Any]) -> None:
         if isinstance(workflow, ConfigWorkflow):
             for name, text in changed.items():
                 # not by parser[name] = text, which forgets all that is parsed, in the middle of its evaluation
-                workflow.parser.config[name] = text
+                workflow.parser.get()[name] = text
                 workflow.parser.ref_resolver.items[name].update_config(text)
             return
         frame = frame.f_back

@@ -102,6 +102,13 @@ def test_options_that_cannot(name: str, value: Any, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize("name", ["alpha", "solver", "max_iterations"])
+def test_options_of_an_inverse_problem_for_an_operator(name: str) -> None:
+    message = f"^{name}: the bundle h2l applies an operator, it has no prior and no solver; leave the option out"
+    with pytest.raises(ConfigurationError, match=message):
+        check_options({name: 1}, {"dataset_dir": "data", "writer": {"_target_": "W", "bundle": "h2l"}})
+
+
 def test_device_is_tried() -> None:
     with pytest.raises(ConfigurationError, match="device: 'cuda:99' cannot be used .*; choose cpu"):
         check_options({"device": "cuda:99"}, {"device": "$None"})
