@@ -30,12 +30,13 @@ from monai_lipcar.data import SECTIONS, Study, find_studies, load_datalist, spli
 from monai_lipcar.errors import ConfigurationError, LipcarError, StudyError, WeightsError
 from monai_lipcar.log import quiet_readers
 from monai_lipcar.networks import file_sha256, load_weights
-from monai_lipcar.options import check_options, is_true, options_of_this_run
+from monai_lipcar.options import check_options, is_true, keep_paths_as_text, options_of_this_run
 from monai_lipcar.problem import AdamSolver, ProximalSolver
 
 __all__ = [
     "BundleRun",
     "bundle_root",
+    "bundle_version",
     "checksum",
     "find_weights",
     "is_true",
@@ -87,11 +88,23 @@ def bundle_root(name: str) -> str:
 
 def _bundle_name(folder: Path) -> str | None:
     """The bundle's name in its metadata: its folder may be called otherwise."""
+    name = _metadata(folder).get("bundle")
+    return None if name is None else str(name)
+
+
+def bundle_version(root: str | Path) -> str | None:
+    """Version of the bundle in this folder, or None where its metadata gives none."""
+    version = _metadata(root).get("version")
+    return None if version is None else str(version)
+
+
+def _metadata(root: str | Path) -> dict[str, Any]:
+    """Content of a bundle's ``configs/metadata.json``; empty where there is none."""
     try:
-        name = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8")).get("bundle")
+        content = json.loads((Path(root) / "configs" / "metadata.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return str(name)
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def find_weights(root: str | Path, operator: str, file: str = "model.pt") -> str:
@@ -119,17 +132,9 @@ def checksum(path: str | Path) -> str:
 
 def weights_sha256(path: str | Path) -> str | None:
     """SHA-256 that the bundle's metadata gives for a weights file, or None for files that it does not name."""
-    value = _metadata_around(path).get("weights_sha256", {}).get(f"{Path(path).parent.name}/{Path(path).name}")
+    root = Path(path).parent.parent  # of the bundle in whose models/ the file lies, if it does
+    value = _metadata(root).get("weights_sha256", {}).get(f"{Path(path).parent.name}/{Path(path).name}")
     return None if value is None else str(value)
-
-
-def _metadata_around(path: str | Path) -> dict[str, Any]:
-    """Metadata of the bundle in whose ``models/`` a file lies; empty where it lies elsewhere."""
-    try:
-        content = json.loads((Path(path).parent.parent / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def load_operator(network: Network, path: str | Path, operator: str | None = None) -> Network:
@@ -147,7 +152,7 @@ def load_operator(network: Network, path: str | Path, operator: str | None = Non
         WeightsError: see :func:`~monai_lipcar.networks.load_weights`.
     """
     sha256 = weights_sha256(path)
-    trained_fraction = None if sha256 is None else _metadata_around(path).get("dose_fraction")
+    trained_fraction = None if sha256 is None else _metadata(Path(path).parent.parent).get("dose_fraction")
     return load_weights(network, path, sha256, operator, trained_fraction).eval()
 
 
@@ -241,6 +246,7 @@ def prepare() -> None:
     this_run = options_of_this_run()
     if this_run is not None:
         check_options(*this_run)
+        keep_paths_as_text(this_run[0])
 
 
 class BundleRun(NamedTuple):

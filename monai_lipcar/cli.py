@@ -78,6 +78,18 @@ MaxIterations = Annotated[
 ]
 Solver = Annotated[SolverName | None, typer.Option(help="Of an inverse problem; by default the bundle's.")]
 RegistrationPolicy = Annotated[Policy, typer.Option(help="Of misregistered studies: refuse, drop slices, register.")]
+BundleDoseFraction = Annotated[
+    float | None, typer.Option(min=0.001, max=0.999, help="Low dose over full dose; by default the bundle's.")
+]
+Denoise = Annotated[str | None, typer.Option(help="Of the low dose: none, bm3d, nlm, wavelet or tv; by default none.")]
+RefineRegistration = Annotated[
+    bool | None,
+    typer.Option(
+        "--refine-registration/--no-refine-registration",
+        help="Undo motion within the tolerance; by default the bundle's choice.",
+        show_default=False,
+    ),
+]
 DoseFraction = Annotated[float, typer.Option(min=0.001, max=0.999, help="Low dose over full dose.")]
 
 
@@ -222,7 +234,10 @@ def run(
     alpha: Alpha = None,
     solver: Solver = None,
     max_iterations: MaxIterations = None,
+    dose_fraction: BundleDoseFraction = None,
+    denoise: Denoise = None,
     registration_policy: RegistrationPolicy = Policy.refuse,
+    refine_registration: RefineRegistration = None,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
 ) -> None:
@@ -236,7 +251,10 @@ def run(
         alpha=alpha,
         solver=solver and solver.value,
         max_iterations=max_iterations,
+        dose_fraction=dose_fraction,
+        denoise=denoise,
         registration_policy=registration_policy.value,
+        refine_registration=refine_registration,
         device=device,
         overwrite=overwrite,
     )
@@ -252,7 +270,10 @@ def evaluate(
     alpha: Alpha = None,
     solver: Solver = None,
     max_iterations: MaxIterations = None,
+    dose_fraction: BundleDoseFraction = None,
+    denoise: Denoise = None,
     registration_policy: RegistrationPolicy = Policy.refuse,
+    refine_registration: RefineRegistration = None,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
     as_json: Json = False,
@@ -268,7 +289,10 @@ def evaluate(
         alpha=alpha,
         solver=solver and solver.value,
         max_iterations=max_iterations,
+        dose_fraction=dose_fraction,
+        denoise=denoise,
         registration_policy=registration_policy.value,
+        refine_registration=refine_registration,
         device=device,
         overwrite=overwrite,
     )

@@ -19,6 +19,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,10 +28,15 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_lipcar.errors import ConfigurationError
 
-__all__ = ["check_options", "is_true", "options_of_this_run"]
+__all__ = ["check_options", "is_true", "keep_paths_as_text", "options_of_this_run"]
+
+PATHS = ("bundle_root", "dataset_dir", "datalist_file", "output_dir", "cache_dir", "checkpoint", "guess_checkpoint")
+"""Options that are paths."""
 
 _NO_OPTIONS = {"imports", "initialize", "run", "finalize"}
 """Entries of a config that are steps, not settings: to be overridden, but nothing to propose."""
+_OF_INVERSE_PROBLEMS = {"alpha", "solver", "max_iterations"}
+"""Options that the bundles with an operator alone do not have."""
 _TRACKING = {"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
 """What MONAI's experiment tracking adds."""
 _MISSING = object()
@@ -64,6 +70,12 @@ def check_options(options: Mapping[str, Any], config: Mapping[str, Any]) -> None
             component = _entry(config, parts[:-1])
             if parts[0] in {"_meta_", *_NO_OPTIONS} or (isinstance(component, Mapping) and "_target_" in component):
                 continue
+            bundle = _entry(config, ["writer", "bundle"])
+            if name in _OF_INVERSE_PROBLEMS and bundle is not _MISSING:
+                raise ConfigurationError(
+                    f"{name}: the bundle {bundle} applies an operator, it has no prior and no solver; leave the option "
+                    "out, or choose an inverse problem, such as ph2l_tv"
+                )
             raise ConfigurationError(f"unknown option --{name}; {_proposal(name, config)}")
         expected = _mismatch(value, default)
         if expected:
@@ -99,6 +111,47 @@ def options_of_this_run() -> tuple[dict[str, Any], dict[str, Any]] | None:
             return given, ConfigParser.load_config_files(config_file)
         frame = frame.f_back
     return None
+
+
+def keep_paths_as_text(options: Mapping[str, Any]) -> None:
+    """Give the config that is being executed those of its paths as text that the command line made something else of.
+
+    ``python -m monai.bundle`` reads every value as a Python literal where it can: ``--dataset_dir 2024`` arrives as a
+    number, and a folder called ``2024_11`` as 202411. Where the command line has the option, its own text is taken.
+
+    Args:
+        options: options of this run; see :func:`options_of_this_run`.
+
+    Raises:
+        ConfigurationError: an option without its path.
+    """
+    changed = {
+        name: _typed(name, options[name]) for name in PATHS if not isinstance(options.get(name), (str, type(None)))
+    }
+    frame = inspect.currentframe() if changed else None
+    while frame is not None:
+        workflow = frame.f_locals.get("self")
+        if isinstance(workflow, ConfigWorkflow):
+            for name, text in changed.items():
+                # not by parser[name] = text, which forgets all that is parsed, in the middle of its evaluation
+                workflow.parser.get()[name] = text
+                workflow.parser.ref_resolver.items[name].update_config(text)
+            return
+        frame = frame.f_back
+
+
+def _typed(name: str, value: Any) -> str:
+    """An option's value as it was typed; by a program that has no such command line, its text."""
+    for index, argument in enumerate(sys.argv[1:], start=1):
+        key, equals, text = argument.partition("=")
+        if not key.startswith("-") or key.lstrip("-").replace("-", "_") != name:
+            continue
+        if not equals:
+            text = next(iter(sys.argv[index + 1 :]), "--")
+        if not text or text.startswith("--"):
+            raise ConfigurationError(f"{name}: expected a path, got nothing; give it after --{name}")
+        return text
+    return str(value)
 
 
 def _entry(config: Any, parts: list[str]) -> Any:

@@ -309,6 +309,33 @@ def test_evaluate(command: Command, dataset: Path, tmp_path: Path) -> None:
     assert last == f"mean of 1 studies; each of them in {tmp_path / 'out' / 'metrics.csv'}"
 
 
+@pytest.mark.parametrize("verb", ["run", "evaluate"])
+def test_options_of_the_preprocessing_and_the_operator(
+    verb: str, command: Command, dataset: Path, tmp_path: Path
+) -> None:
+    def configuration(name: str, *options: object) -> tuple[dict[str, object], bool]:
+        quick = ("--bundle", "physics_tv", "--max-iterations", 1, "--device", "cpu")
+        assert command(verb, dataset, tmp_path / name, *quick, *options).status == 0
+        record = json.loads((tmp_path / name / "random-0001" / "result.json").read_text())
+        return record["configuration"], record["registration"]["refine"]
+
+    before, refined = configuration("default")
+    assert (before["dose_fraction"], before["denoise"], before["refine_registration"], refined) == (
+        0.2,
+        "none",
+        True,
+        True,
+    )
+    given = ("--dose-fraction", 0.25, "--denoise", "wavelet", "--no-refine-registration")
+    after, refined = configuration("given", *given)
+    assert (after["dose_fraction"], after["denoise"], after["refine_registration"], refined) == (
+        0.25,
+        "wavelet",
+        False,
+        False,
+    )
+
+
 def test_evaluate_without_a_single_result(command: Command, dataset: Path, tmp_path: Path) -> None:
     (dataset / "random-0001" / "high.nii.gz").unlink()
     ended = command("evaluate", dataset, tmp_path / "out", "--bundle", "physics_tv")
@@ -348,7 +375,12 @@ def test_unknown_path(arguments: tuple[str, ...], command: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--bundle", "l2h", "--alpha", "0.1"), "unknown option --alpha; there are --bundle_root, --device, "),
+        (
+            ("--bundle", "l2h", "--alpha", "0.1"),
+            "alpha: the bundle l2h applies an operator, it has no prior and no solver",
+        ),
+        (("--bundle", "h2l", "--solver", "paper"), "solver: the bundle h2l applies an operator"),
+        (("--bundle", "physics_tv", "--denoise", "nonsense"), "unknown denoising method 'nonsense': expected one of "),
         (("--bundle", "physics_tv", "--alpha", "-1"), "alpha: expected a number that is not negative, got -1.0"),
         (("--bundle", "physics_tv", "--device", "nonsense"), "device: 'nonsense' cannot be used"),
     ],

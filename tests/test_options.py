@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,13 @@ def test_options_that_cannot(name: str, value: Any, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize("name", ["alpha", "solver", "max_iterations"])
+def test_options_of_an_inverse_problem_for_an_operator(name: str) -> None:
+    message = f"^{name}: the bundle h2l applies an operator, it has no prior and no solver; leave the option out"
+    with pytest.raises(ConfigurationError, match=message):
+        check_options({name: 1}, {"dataset_dir": "data", "writer": {"_target_": "W", "bundle": "h2l"}})
+
+
 def test_device_is_tried() -> None:
     with pytest.raises(ConfigurationError, match="device: 'cuda:99' cannot be used .*; choose cpu"):
         check_options({"device": "cuda:99"}, {"device": "$None"})
@@ -146,3 +154,47 @@ def test_options_of_a_file_of_arguments(seen: dict[str, Any], tmp_path: Path) ->
     arguments.write_text(json.dumps({"config_file": seen["files"], "logging_file": False, "alpha": 3.0}))
     monai.bundle.run(args_file=str(arguments), gamma=4.0)
     assert seen["given"][0] == {"alpha": 3.0, "gamma": 4.0}
+
+
+@pytest.fixture
+def paths_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a config sees of its paths, given options and a command line."""
+    config = {
+        "imports": [
+            "$import monai_lipcar",
+            "$import monai_lipcar.bundle",
+            "$import monai_lipcar.options",
+            "$from pathlib import Path",
+        ],
+        "dataset_dir": "data",
+        "datalist_file": None,
+        "output_dir": "out",
+        "cache_dir": "$Path(@output_dir) / 'cache'",
+        "initialize": ["$monai_lipcar.bundle.prepare()"],
+        "run": ["$monai_lipcar.options._seen(@dataset_dir, @datalist_file, @output_dir, @cache_dir)"],
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    def paths(argv: list[str], **given: Any) -> tuple[Any, ...]:
+        found: list[tuple[Any, ...]] = []
+        monkeypatch.setattr(options, "_seen", lambda *values: found.append(values), raising=False)
+        monkeypatch.setattr(sys, "argv", ["program", *argv])
+        monai.bundle.run(config_file=str(tmp_path / "config.json"), logging_file=False, meta_file=None, **given)
+        return found[0]
+
+    return paths
+
+
+def test_paths_that_python_reads_as_numbers(paths_of: Any) -> None:
+    assert paths_of([], dataset_dir=2024, output_dir=Path("here")) == ("2024", None, "here", Path("here/cache"))
+    argv = ["--dataset_dir", "2024_11", "--output-dir=1e3", "--datalist_file", "a,b"]
+    given = {"dataset_dir": 202411, "output_dir": 1000.0, "datalist_file": ("a", "b")}
+    assert paths_of(argv, **given) == ("2024_11", "a,b", "1e3", Path("1e3/cache"))
+    assert paths_of([], dataset_dir="2024", cache_dir=7) == ("2024", None, "out", "7")
+
+
+def test_path_that_is_not_given(paths_of: Any) -> None:
+    for argv in (["--dataset_dir"], ["--dataset_dir", "--output_dir", "x"]):
+        with pytest.raises(RuntimeError) as caught:
+            paths_of(argv, dataset_dir=True)
+        assert "dataset_dir: expected a path, got nothing; give it after --dataset_dir" in str(caught.value.__cause__)

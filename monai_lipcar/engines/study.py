@@ -110,6 +110,12 @@ class StudyDataset(Dataset):
 
     def _transform(self, index: int) -> dict[str, Any]:
         study: Study = self.data[index]
+        logger.info(
+            "preparing study %s (%d of %d): loading its volumes, registration, intensities",
+            study.study_id,
+            index + 1,
+            len(self.data),
+        )
         try:
             prepared = prepare_study(study, self.preprocessing, self.required, self.optional)
         except StudyError as error:

@@ -26,7 +26,7 @@ from monai_lipcar.networks import file_sha256
 
 __all__ = ["SCHEMA_VERSION", "configuration_changes", "input_hashes", "result_record"]
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 _NOTICE = "simulated image, for research use only, not for diagnosis"
 _RELATIVE_STATUS = ("non_finite", "stalled", "max_iterations", "converged")  # the worst of the slices speaks for all
 
@@ -73,6 +73,7 @@ def result_record(
     seconds: float,
     device: str,
     output_dir: str | Path | None = None,
+    bundle_version: str | None = None,
 ) -> dict[str, Any]:
     """Assemble the record of one study; see ``docs/outputs.md`` for the meaning of each entry.
 
@@ -86,10 +87,11 @@ def result_record(
         "schema_version": SCHEMA_VERSION,
         "notice": _NOTICE,
         "study_id": study.study_id,
-        "bundle": {"name": bundle},
+        "bundle": {"name": bundle, "version": bundle_version},
         "versions": {"monai_lipcar": __version__, "monai": monai.__version__, "torch": torch.__version__},
         "device": device,
         "configuration": plain(configuration),
+        "operator_weights_sha256": configuration.get("weights"),
         "inputs": {
             name: {**entry, "path": None if output_dir is None else path_from(output_dir, study.members[name])}
             for name, entry in input_hashes(study).items()

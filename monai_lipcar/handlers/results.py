@@ -58,6 +58,7 @@ class ResultWriter:
         summary: scoring is what the run is for: a study that cannot be scored has failed, and ``metrics.json`` and
             ``metrics.csv`` are written over all studies. Otherwise it has a result without metrics, and a warning.
         dataset_dir: the dataset folder that the studies come from, where they come from one: never written into.
+        bundle_version: of the bundle, for the record.
 
     Raises:
         ConfigurationError: the output folder holds the inputs, or cannot be created or written to.
@@ -73,6 +74,7 @@ class ResultWriter:
         dose_fraction: float = 0.2,
         summary: bool = False,
         dataset_dir: str | Path | None = None,
+        bundle_version: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.bundle = bundle
@@ -82,6 +84,7 @@ class ResultWriter:
         self.dose_fraction = dose_fraction
         self.summary = summary
         self.dataset_dir = dataset_dir
+        self.bundle_version = bundle_version
         self.failures: list[StudyError] = []
         self.requested: list[Study] = []
         self.finished: list[str] = []
@@ -196,6 +199,7 @@ class ResultWriter:
             seconds=state.seconds,
             device=str(state.device),
             output_dir=self.output_dir,
+            bundle_version=self.bundle_version,
         )
         places = StudyOutput(self.output_dir, study.study_id).write(volumes, record)
         self.finished.append(study.study_id)

@@ -62,7 +62,7 @@ class LearnedInverseProblem:
         pre: x_P, (B, 1, *spatial), for operators that take it.
 
     Raises:
-        ValueError: shapes that do not belong together, or a negative alpha.
+        ValueError: shapes that do not belong together, or an alpha that is negative or no number.
 
     Source: LIP-CAR (arXiv 2407.10559), the variational problem.
 
@@ -87,7 +87,10 @@ class LearnedInverseProblem:
         if pre is not None and pre.shape != observed.shape:
             raise ValueError(f"pre has shape {tuple(pre.shape)}, observed {tuple(observed.shape)}")
         with torch.inference_mode(False):  # else a solver that is called later could not take gradients through it
-            self.alpha = torch.as_tensor(alpha, dtype=observed.dtype, device=observed.device).clone()
+            try:
+                self.alpha = torch.as_tensor(alpha, dtype=observed.dtype, device=observed.device).clone()
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"alpha: expected a number or one for each sample, got {alpha!r}") from error
         if self.alpha.shape not in ((), observed.shape[:1]):
             raise ValueError(f"alpha: expected a number or shape ({observed.shape[0]},), got {tuple(self.alpha.shape)}")
         if not bool((self.alpha >= 0).all()):

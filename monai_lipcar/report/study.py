@@ -158,7 +158,7 @@ def _draw(study: Study, folder: Path, record: dict[str, Any]) -> Path:
     members: dict[str, MetaTensor] = {name: prepared[name] for name in ("pre", "low", "high") if name in prepared}
     volumes = {name: np.asarray(volume)[0] * prepared["scale"] for name, volume in members.items()}
     forward = (folder / "low_sim.nii.gz").is_file()
-    reference = members["pre" if forward else "low"]
+    reference = members[("pre" if "pre" in members else "high") if forward else "low"]
     simulated = np.asarray(load(folder / ("low_sim.nii.gz" if forward else "high_sim.nii.gz")))[0]
     residual_file = folder / "residual.nii.gz"
     affine = np.asarray(reference.affine)

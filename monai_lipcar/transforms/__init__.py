@@ -15,6 +15,7 @@ from __future__ import annotations
 from .denoise import DenoiseSlices, DenoiseSlicesD, DenoiseSlicesd, DenoiseSlicesDict
 from .dose import SimulateLowDose, SimulateLowDoseD, SimulateLowDosed, SimulateLowDoseDict
 from .foreground import foreground_threshold, head_mask
+from .invert import InvertByFirstD, InvertByFirstd, InvertByFirstDict
 from .match import MatchIntensity, MatchIntensityD, MatchIntensityd, MatchIntensityDict
 from .noise_level import EstimateNoise, EstimateNoiseD, EstimateNoised, EstimateNoiseDict, estimate_noise
 from .registration import CheckRegistration, CheckRegistrationD, CheckRegistrationd, CheckRegistrationDict
@@ -38,6 +39,9 @@ __all__ = [
     "EstimateNoiseD",
     "EstimateNoiseDict",
     "EstimateNoised",
+    "InvertByFirstD",
+    "InvertByFirstDict",
+    "InvertByFirstd",
     "MatchIntensity",
     "MatchIntensityD",
     "MatchIntensityDict",

@@ -26,7 +26,7 @@ from monai.data.meta_obj import get_track_meta
 from monai.data.utils import affine_to_spacing
 from monai.transforms import MapTransform
 from monai.transforms.transform import Transform
-from monai.utils import TransformBackends, convert_to_numpy, convert_to_tensor
+from monai.utils import TransformBackends, convert_to_numpy, convert_to_tensor, ensure_tuple
 
 from monai_lipcar.errors import StudyError
 from monai_lipcar.transforms.foreground import foreground_threshold
@@ -203,7 +203,8 @@ class MatchIntensityd(MapTransform):
 
     Args:
         keys: members to match.
-        reference_key: the member that they are matched to; not among the keys.
+        reference_key: the member that they are matched to; not among the keys. Of several, the first that is present;
+            the others may be among the keys.
         offset, field_mm: see :class:`MatchIntensity`.
         allow_missing_keys: skip keys that are absent instead of raising.
 
@@ -223,45 +224,47 @@ class MatchIntensityd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        reference_key: str,
+        reference_key: KeysCollection,
         offset: bool = False,
         field_mm: float | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if reference_key in self.keys:
-            raise ValueError(f"keys must not contain the reference key {reference_key!r}")
-        self.reference_key = reference_key
-        ranks = (DOSE_RANK.get(str(key)) for key in self.keys)
-        reference_rank = DOSE_RANK.get(reference_key)
-        self.matchers = [
-            MatchIntensity(
-                0 if rank is None or reference_rank is None else int(np.sign(reference_rank - rank)), offset, field_mm
-            )
-            for rank in ranks
-        ]
+        self.reference_keys = [str(key) for key in ensure_tuple(reference_key)]
+        if self.reference_keys[0] in self.keys:
+            raise ValueError(f"keys must not contain the reference key {self.reference_keys[0]!r}")
+        self.matchers = {
+            enhancement: MatchIntensity(enhancement, offset, field_mm)  # brighter or darker than its reference
+            for enhancement in (-1, 0, 1)
+        }
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        if self.reference_key not in d:
+        reference_key = next((key for key in self.reference_keys if key in d), None)
+        if reference_key is None:
             raise StudyError(
                 "the reference of the intensity matching is missing",
                 study=d.get("study_id"),
-                member=self.reference_key,
+                member=self.reference_keys[0],
                 advice="add it to the study",
             )
-        for key, matcher in self.key_iterator(d, self.matchers):
+        reference_rank = DOSE_RANK.get(reference_key)
+        for key in self.key_iterator(d):
+            if key == reference_key:
+                continue
+            rank = DOSE_RANK.get(str(key))
+            enhancement = 0 if rank is None or reference_rank is None else int(np.sign(reference_rank - rank))
             try:
-                d[key] = matcher(d[key], d[self.reference_key])
+                d[key] = self.matchers[enhancement](d[key], d[reference_key])
             except StudyError as error:
                 raise StudyError(
                     error.reason,
                     study=d.get("study_id"),
                     member=str(key),
-                    advice=error.advice or f"check {key} and {self.reference_key}",
+                    advice=error.advice or f"check {key} and {reference_key}",
                 ) from error
             if isinstance(d[key], MetaTensor):
-                logger.info("%s matched to %s: gain %.4g", key, self.reference_key, d[key].meta["match_gain"])
+                logger.info("%s matched to %s: gain %.4g", key, reference_key, d[key].meta["match_gain"])
         return d
 
 

@@ -274,7 +274,7 @@ class CheckRegistrationd(MapTransform):
     Args:
         keys: members to check.
         reference_key: the one that the others are compared with; its grid is the study's. Checked whether among the
-            keys or not.
+            keys or not. Of several, the first that is present.
         policy, tolerance_mm, tolerance_deg, min_size, estimate_motion, seed, refine: see :class:`CheckRegistration`.
         mask_keys: members that only have to lie on the reference's grid, where they are loaded.
         allow_missing_keys: members other than the reference may be absent.
@@ -301,7 +301,7 @@ class CheckRegistrationd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        reference_key: str = "low",
+        reference_key: KeysCollection = "low",
         policy: str = "raise",
         tolerance_mm: float | None = None,
         tolerance_deg: float = TOLERANCE_DEG,
@@ -313,27 +313,28 @@ class CheckRegistrationd(MapTransform):
         refine: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.reference_key = reference_key
+        self.reference_keys = [str(key) for key in ensure_tuple(reference_key)]
         self.mask_keys = ensure_tuple(mask_keys)
         self.check = CheckRegistration(policy, tolerance_mm, tolerance_deg, min_size, estimate_motion, seed, refine)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        others = [str(key) for key in self.keys if key != self.reference_key]
-        for key in (self.reference_key, *([] if self.allow_missing_keys else others)):
+        reference_key = next((key for key in self.reference_keys if key in d), self.reference_keys[0])
+        others = [str(key) for key in self.keys if key != reference_key]
+        for key in (reference_key, *([] if self.allow_missing_keys else others)):
             if key not in d:
                 raise _located(StudyError("the member is missing", advice="add it to the study"), d, key)
-        members = [self.reference_key, *(key for key in others if key in d)]
+        members = [reference_key, *(key for key in others if key in d)]
         for key in members:
             # all files first: a damaged one is said before the motion of another is estimated
             with _locating(d, key):
                 self.check.checked_volume(d[key])
         pairs: dict[str, PairCheck] = {}
-        reference = d[self.reference_key]
+        reference = d[reference_key]
         for key in members[1:]:
             with _locating(d, key):
-                d[key], pairs[key] = self.check(d[key], reference, self.reference_key)
-        self._check_masks(d)
+                d[key], pairs[key] = self.check(d[key], reference, reference_key)
+        self._check_masks(d, reference_key)
         orders = self._dose_orders(d, members)
         shape, affine = _grid(reference)
         usable = np.ones(shape[slice_axis(affine, shape)], dtype=bool)
@@ -341,7 +342,7 @@ class CheckRegistrationd(MapTransform):
             usable &= pair.slices.usable
         d["usable_slices"] = usable.tolist()
         d["registration"] = {
-            "reference": self.reference_key,
+            "reference": reference_key,
             "policy": self.check.policy,
             "tolerance_mm": self.check.tolerated_mm(affine),
             "tolerance_deg": self.check.tolerance_deg,
@@ -353,22 +354,22 @@ class CheckRegistrationd(MapTransform):
             logger.warning("study %s: unusable slices %s", d.get("study_id", "-"), np.flatnonzero(~usable).tolist())
         return d
 
-    def _check_masks(self, d: Mapping[Hashable, Any]) -> None:
-        reference = d[self.reference_key]
+    def _check_masks(self, d: Mapping[Hashable, Any], reference_key: str) -> None:
+        reference = d[reference_key]
         for key in (str(key) for key in self.mask_keys if isinstance(d.get(key), (torch.Tensor, np.ndarray))):
             with _locating(d, key):
                 shape, affine = _grid(d[key])
                 if difference := grid_difference(shape, affine, *_grid(reference)):
                     raise StudyError(
-                        f"not on the grid of {self.reference_key}: {difference}",
-                        advice=f"resample the mask onto the grid of {self.reference_key}",
+                        f"not on the grid of {reference_key}: {difference}",
+                        advice=f"resample the mask onto the grid of {reference_key}",
                     )
 
     def _dose_orders(self, d: Mapping[Hashable, Any], members: list[str]) -> dict[str, float]:
         orders = {}
         for less, more in pairwise(sorted((key for key in members if key in DOSE_RANK), key=DOSE_RANK.__getitem__)):
             volumes = [self.check.checked_volume(d[key])[0] for key in (less, more)]
-            spacing = np.asarray(affine_to_spacing(_grid(d[self.reference_key])[1]))
+            spacing = np.asarray(affine_to_spacing(_grid(d[members[0]])[1]))
             order = dose_order(volumes[0], volumes[1], spacing)
             if order < SWAPPED:
                 error = StudyError(

@@ -27,6 +27,10 @@ from monai.utils import TraceKeys, TransformBackends, convert_to_numpy, convert_
 from monai_lipcar.errors import StudyError
 from monai_lipcar.transforms.foreground import foreground_threshold
 
+FULL_DOSE_BRIGHTNESS = 1.2
+"""Brightest tissue (99.5th percentile) of the full dose over that of pre and low: 1.02 to 1.48, geometric mean 1.16, in
+11 simulated studies (6 random label maps, 4 rats, 1 person)."""
+
 __all__ = [
     "ScaleIntensityByReference",
     "ScaleIntensityByReferenceD",
@@ -130,7 +134,9 @@ class ScaleIntensityByReferenced(MapTransform, InvertibleTransform):
 
     The scale comes from ``reference_keys`` alone (those that are present), is applied to every key, and is stored as
     ``d["scale"]`` (float, scanner units). The full-dose image is scaled along with the others where it is there and
-    never has a say in the scale, so training and inference see the same intensities.
+    has no say in the scale, so training and inference see the same intensities. Only for a forward operator, which
+    starts from the full dose, it may be all that there is (``full_dose_key``): its headroom is divided by how much
+    brighter it is than the others, 1.2, so that it comes out about where it would with them.
 
     Invertible: ``Invertd(keys="pred", transform=preprocessing, orig_keys="low", nearest_interp=False)`` brings the
     result back to the scanner units of the low-dose image.
@@ -140,6 +146,7 @@ class ScaleIntensityByReferenced(MapTransform, InvertibleTransform):
         reference_keys: members that give the scale, of those present.
         percentile, headroom, offset: see :class:`ScaleIntensityByReference`.
         allow_missing_keys: skip keys that are absent instead of raising.
+        full_dose_key: member that gives the scale where no reference is present.
 
     Raises:
         ValueError: ``"high"`` among the reference keys: it does not exist at inference.
@@ -163,12 +170,14 @@ class ScaleIntensityByReferenced(MapTransform, InvertibleTransform):
         headroom: float = 2.0,
         offset: float = 0.0,
         allow_missing_keys: bool = False,
+        full_dose_key: str | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.reference_keys = ensure_tuple(reference_keys)
         if "high" in self.reference_keys:
             raise ValueError("reference_keys must not contain 'high': the full-dose image does not exist at inference")
         self.scaler = ScaleIntensityByReference(percentile, headroom, offset)
+        self.full_dose_key = full_dose_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -180,7 +189,9 @@ class ScaleIntensityByReferenced(MapTransform, InvertibleTransform):
 
     def _study_scale(self, d: Mapping[Hashable, Any]) -> float:
         study = d.get("study_id")
-        present = [key for key in self.reference_keys if key in d]
+        present, brightness = [key for key in self.reference_keys if key in d], 1.0
+        if not present and self.full_dose_key in d:
+            present, brightness = [self.full_dose_key], FULL_DOSE_BRIGHTNESS
         if not present:
             expected = " or ".join(str(key) for key in self.reference_keys)
             raise StudyError(
@@ -196,7 +207,7 @@ class ScaleIntensityByReferenced(MapTransform, InvertibleTransform):
                 raise StudyError(
                     error.reason, study=study, member=str(key), advice="check the file, or export it again"
                 ) from error
-        return max(scales)
+        return max(scales) / brightness
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Back to scanner units, for every key present."""

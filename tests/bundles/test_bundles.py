@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,7 +59,9 @@ def test_inference(name: str, dataset: Path, tmp_path: Path, run_bundle: Run) ->
         # scanner units, not [0, 1]: in the mean the simulated image is close to the observed one
         assert 0.5 < values.mean() / units.mean() < 2.0
         record = json.loads((out / study.name / "result.json").read_text())
-        assert record["bundle"]["name"] == name
+        assert record["bundle"] == {"name": name, "version": config(name, "metadata.json")["version"]}
+        assert record["operator_weights_sha256"] == record["configuration"].get("weights")
+        assert (record["operator_weights_sha256"] is None) is (name == "physics_tv")
         assert record["schema_version"] == SCHEMA_VERSION
         assert "research use only" in record["notice"]
         assert set(record["inputs"]) == {"pre", "low", "high", "lesion"}
@@ -75,16 +78,60 @@ def test_inference(name: str, dataset: Path, tmp_path: Path, run_bundle: Run) ->
             assert record["objective"]["last"] < record["objective"]["first"]
 
 
-@pytest.mark.parametrize("name", ["pl2h", "physics_tv"])
+@pytest.mark.parametrize("name", ["pl2h", "h2l", "physics_tv", "ph2l_gentv"])
 def test_evaluate_writes_a_summary(name: str, dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
     out = tmp_path / "out"
     options = ["--max_iterations", "2"] if name in INVERSE_PROBLEMS else []
     run_bundle(name, "evaluate.json", "--dataset_dir", str(dataset), "--output_dir", str(out), *options)
     summary = json.loads((out / "metrics.json").read_text())
     assert summary["studies"] == 2
-    assert {"low", "linear_extrapolation", "simulated"} <= set(summary["mean"])
+    compared = {"high", "linear_dose_model"} if name == "h2l" else {"low", "linear_extrapolation"}
+    assert set(summary["mean"]) == {*compared, "simulated"}
+    assert summary["mean"]["simulated"]["ssim_head"] > 0.3
     rows = (out / "metrics.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 3
+
+
+def test_published_solver_on_a_learned_operator(dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
+    shutil.copytree(dataset / "random-0001", tmp_path / "data" / "one")
+    arguments = ("--dataset_dir", "data", "--output_dir", "out", "--registration_policy", "none")
+    run_bundle("ph2l_tv", "inference.json", *arguments, "--solver", "paper", "--max_iterations", "2")
+    record = json.loads((tmp_path / "out" / "one" / "result.json").read_text())
+    assert record["solver"] == {"name": "paper", "max_iterations": 2, "step_size": 0.01}
+    assert (record["status"], record["iterations"]) == ("max_iterations", 2)
+    assert set(record["certificate"]) == {"projected_gradient", "relative_projected_gradient"}
+    assert record["objective"]["last"] < record["objective"]["first"]
+    assert np.isfinite(nib.load(tmp_path / "out" / "one" / "high_sim.nii.gz").get_fdata()).all()
+
+
+def test_forward_operator_needs_the_full_dose_only(dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
+    for members in (("pre", "low", "high"), ("low", "high"), ("high",)):
+        for name in members:
+            folder = tmp_path / "data" / f"with-{'-'.join(members)}"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(dataset / "random-0001" / f"{name}.nii.gz", folder)
+    # without the registration, which moves the full dose onto pre
+    arguments = ("--dataset_dir", "data", "--output_dir")
+    run_bundle("h2l", "inference.json", *arguments, "out", "--registration_policy", "none")
+    high = nib.load(dataset / "random-0001" / "high.nii.gz")
+    results = {}
+    for folder in (tmp_path / "out").iterdir():
+        image = nib.load(folder / "low_sim.nii.gz")
+        np.testing.assert_allclose(image.affine, high.affine, atol=1e-5)
+        results[folder.name] = image.get_fdata()
+    reference = results.pop("with-pre-low-high")
+    assert set(results) == {"with-low-high", "with-high"}
+    head = reference > 0.2 * reference.max()
+    for name, values in results.items():
+        # scanner units, of the full dose now, not of pre: another gain, and a scale that is a little off
+        assert np.median(values[head] / reference[head]) == pytest.approx(1.0, abs=0.1), name
+        assert np.corrcoef(values[head], reference[head])[0, 1] > 0.98, name
+    record = json.loads((tmp_path / "out" / "with-high" / "result.json").read_text())
+    assert set(record["inputs"]) == {"high"}
+    assert "metrics" not in record
+    shutil.rmtree(tmp_path / "data" / "with-high")
+    run_bundle("h2l", "evaluate.json", *arguments, "scores")
+    assert json.loads((tmp_path / "scores" / "metrics.json").read_text())["studies"] == 2
 
 
 def test_default_dataset_is_the_sample(tmp_path: Path, run_bundle: Run) -> None:
@@ -184,7 +231,8 @@ def test_what_bundles_share_is_the_same_in_all_of_them() -> None:
             current = config(name, file)
             for key in ("imports", "device", "dataset_dir", "dataloader", "evaluator", "initialize", "run", "section"):
                 assert current[key] == reference[key], (name, file, key)
-            assert current["writer"]["dataset_dir"] == reference["writer"]["dataset_dir"], (name, file)
+            for key in ("dataset_dir", "bundle_version"):
+                assert current["writer"][key] == reference["writer"][key], (name, file, key)
             assert current["preprocessing"]["transforms"][0] == reference["preprocessing"]["transforms"][0], (
                 name,
                 file,
@@ -209,3 +257,18 @@ def test_overrides_of_inverse_problems(name: str) -> None:
     assert {"alpha", "solver", "max_iterations", "device", "dataset_dir", "output_dir", "overwrite"} <= set(content)
     assert 0 < content["alpha"] < 0.1
     assert content["solver"] == config(name, "evaluate.json")["solver"] == "proximal"
+
+
+def test_folders_and_files_called_by_a_number(dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
+    (tmp_path / "2024_11").mkdir()
+    shutil.copytree(dataset / "random-0001", tmp_path / "2024_11" / "1")
+    shutil.copy(REPOSITORY / "bundles" / "l2h" / "models" / "model.pt", tmp_path / "7")
+    arguments = ("--dataset_dir", "2024_11", "--registration_policy", "none")
+    run_bundle("l2h", "inference.json", *arguments, "--output_dir", "2025", "--checkpoint", "7")
+    assert (tmp_path / "2025" / "1" / "high_sim.nii.gz").is_file()
+    run_bundle("l2h", "evaluate.json", *arguments, "--output_dir=2026")
+    assert (tmp_path / "2026" / "metrics.json").is_file()
+    small = ("--patch_size", "[32,32]", "--validation_size", "[32,32]", "--batch_size", "4", "--epochs", "1")
+    run_bundle("l2h", "train.json", *arguments, *small, "--output_dir", "2027", "--cache_dir", "2028")
+    assert (tmp_path / "2027" / "model.pt").is_file()
+    assert list((tmp_path / "2028").iterdir())

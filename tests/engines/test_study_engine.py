@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,23 @@ def test_a_study_is_computed_and_described(cohort: list[Study]) -> None:
         assert prediction.shape == (1, 32, 32, 4)
         assert prediction.pixdim.tolist() == [1.0, 1.0, 5.0]
         torch.testing.assert_close(prediction.as_tensor(), (batch["low"] - batch["pre"]).as_tensor())
+
+
+def test_preparation_is_said_before_it_begins(cohort: list[Study], caplog: pytest.LogCaptureFixture) -> None:
+    said: list[str] = []
+
+    def transform(data: dict[str, Any]) -> dict[str, Any]:
+        said.append(caplog.messages[-1])
+        return data
+
+    dataset = StudyDataset(cohort, transform)  # type: ignore[arg-type]
+    with caplog.at_level(logging.INFO, "monai_lipcar.engines.study"):
+        for index in range(len(cohort)):
+            dataset[index]
+    assert said == [
+        f"preparing study sub-0{index} ({index + 1} of 3): loading its volumes, registration, intensities"
+        for index in range(3)
+    ]
 
 
 def spoil(study: Study, tmp_path: Path, how: str) -> tuple[Study, str]:

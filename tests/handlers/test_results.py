@@ -119,12 +119,13 @@ def test_volumes_in_the_units_and_on_the_grid_of_the_scanner(write_study: WriteS
 
 def test_the_record(write_study: WriteStudy, tmp_path: Path) -> None:
     study = write_study("sub-01")
-    run([study], tmp_path / "out")
+    run([study], tmp_path / "out", bundle_version="0.4.2")
     record = load_record(tmp_path / "out", "sub-01")
     assert record["schema_version"] == SCHEMA_VERSION
     assert "research use only" in record["notice"]
     assert record["study_id"] == "sub-01"
-    assert record["bundle"] == {"name": "physics_tv"}
+    assert record["bundle"] == {"name": "physics_tv", "version": "0.4.2"}
+    assert record["operator_weights_sha256"] is None
     assert record["versions"]["monai_lipcar"] == monai_lipcar.__version__
     assert record["versions"]["torch"] == torch.__version__
     assert record["device"] == "cpu"

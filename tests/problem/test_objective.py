@@ -52,6 +52,12 @@ def test_select_keeps_what_belongs_to_the_samples(alpha: float | Tensor, guess: 
     assert torch.equal(without.observed, observed[rows])
 
 
+@pytest.mark.parametrize("alpha", ["auto", None, ["auto", "auto"]])
+def test_alpha_that_is_no_number(alpha: object) -> None:
+    with pytest.raises(ValueError, match=r"alpha: expected a number or one for each sample, got .*(auto|None)"):
+        LearnedInverseProblem(lambda x: x, torch.zeros(2, 1, 4, 4), TotalVariation(), alpha)  # type: ignore[arg-type]
+
+
 def test_samples_have_their_own_alpha_and_value() -> None:
     image, observed = torch.rand(3, 1, 5, 6, dtype=torch.float64), torch.rand(3, 1, 5, 6, dtype=torch.float64)
     alpha = torch.tensor([0.0, 0.5, 2.0])

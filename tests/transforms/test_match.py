@@ -135,6 +135,21 @@ def test_what_cannot_be_matched_is_refused(change: dict[str, Any], message: str)
         MatchIntensityd(keys="pre", reference_key="low")({key: value for key, value in d.items() if value is not None})
 
 
+def test_first_reference_that_is_there() -> None:
+    volume, _ = tissues()
+    match = MatchIntensityd(keys=["low", "high"], reference_key=["pre", "high"], allow_missing_keys=True)
+    d = {"pre": meta(volume), "low": meta(volume / 2), "high": meta(volume / 4)}
+    matched = match(d)
+    assert matched["low"].meta["match_gain"] == pytest.approx(2.0, rel=0.02)
+    assert matched["high"].meta["match_gain"] == pytest.approx(4.0, rel=0.02)
+    del d["pre"]
+    matched = match(d)
+    assert matched["low"].meta["match_gain"] == pytest.approx(0.5, rel=0.02)
+    assert matched["high"] is d["high"]
+    with pytest.raises(StudyError, match="pre: the reference of the intensity matching is missing"):
+        match({"low": meta(volume)})
+
+
 def test_volumes_without_a_common_line_are_refused() -> None:
     volume, _ = tissues()
     with pytest.raises(StudyError, match="not related by an increasing line; match the gain alone"):

@@ -22,6 +22,7 @@ from monai.transforms import Compose, DivisiblePadd, Invertd, SpatialPadd
 
 from monai_lipcar.errors import StudyError
 from monai_lipcar.transforms.scale import (
+    FULL_DOSE_BRIGHTNESS,
     ScaleIntensityByReference,
     ScaleIntensityByReferenced,
     ScaleIntensityByReferenceDict,
@@ -72,6 +73,18 @@ def test_high_is_scaled_and_never_read() -> None:
 def test_one_reference_alone_gives_the_scale() -> None:
     d = ScaleIntensityByReferenced(keys=["pre", "low"], allow_missing_keys=True)({"low": box(500.0)})
     assert d["scale"] == pytest.approx(1000.0)
+
+
+def test_full_dose_gives_the_scale_only_where_there_is_nothing_else() -> None:
+    scale = ScaleIntensityByReferenced(["pre", "low", "high"], allow_missing_keys=True, full_dose_key="high")
+    alone = scale({"high": box(600.0)})
+    assert alone["scale"] == pytest.approx(2.0 * 600.0 / FULL_DOSE_BRIGHTNESS)
+    assert float(alone["high"].max()) == pytest.approx(FULL_DOSE_BRIGHTNESS / 2.0)
+    assert scale({"low": box(500.0), "high": box(900.0)})["scale"] == pytest.approx(1000.0)
+    with pytest.raises(StudyError, match="study rat-1, high: the volume is constant"):
+        scale({"study_id": "rat-1", "high": torch.ones(1, 8, 8, 4)})
+    with pytest.raises(StudyError, match="no volume to take the intensity scale from"):
+        ScaleIntensityByReferenced(["high"])({"high": box(600.0)})
 
 
 def test_offset_maps_empty_space_to_zero() -> None:
