@@ -43,6 +43,7 @@ SHOWN = (
     "ssim_head",
     "psnr_head",
     "relative_error_head",
+    "ssim_enhancing",
     "psnr_enhancing",
     "relative_error_enhancing",
     "enhancement_recovery",

@@ -41,8 +41,8 @@ def study_metrics(
 
     Returns:
         For each image ``ssim_head``, ``psnr_head``, ``relative_error_head``, ``ssim``, ``psnr``, ``relative_error``
-        and, where tissue enhances, ``psnr_enhancing``, ``relative_error_enhancing`` and ``enhancement_recovery``;
-        with a lesion ``psnr_lesion`` and ``relative_error_lesion``, with ``pre`` also ``enhancement_recovery_lesion``.
+        and, where tissue enhances, ``ssim_enhancing``, ``psnr_enhancing``, ``relative_error_enhancing`` and
+        ``enhancement_recovery``; with a lesion ``psnr_lesion`` and ``relative_error_lesion``, with ``pre`` also ``enhancement_recovery_lesion``.
     """
     enhancing = None
     if pre is not None:
@@ -60,6 +60,7 @@ def study_metrics(
             "relative_error": relative_error(image, target),
         }
         if enhancing is not None and pre is not None:
+            row["ssim_enhancing"] = ssim(image, target, enhancing)
             row["psnr_enhancing"] = psnr(image, target, enhancing)
             row["relative_error_enhancing"] = relative_error(image, target, enhancing)
             row["enhancement_recovery"] = enhancement_recovery(image, pre, target, enhancing)

@@ -36,6 +36,7 @@ METRIC_NAMES = {
     "ssim_head": "SSIM, head",
     "psnr_head": "PSNR, head (dB)",
     "relative_error_head": "relative error, head",
+    "ssim_enhancing": "SSIM, enhancing tissue",
     "psnr_enhancing": "PSNR, enhancing tissue (dB)",
     "relative_error_enhancing": "relative error, enhancing tissue",
     "enhancement_recovery": "enhancement recovery",

@@ -20,7 +20,7 @@ from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, psnr, r
 
 HEAD = {"ssim_head", "psnr_head", "relative_error_head"}
 WHOLE = {"ssim", "psnr", "relative_error"}
-ENHANCING = {"psnr_enhancing", "relative_error_enhancing", "enhancement_recovery"}
+ENHANCING = {"ssim_enhancing", "psnr_enhancing", "relative_error_enhancing", "enhancement_recovery"}
 LESION = {"psnr_lesion", "relative_error_lesion", "enhancement_recovery_lesion"}
 
 
@@ -49,6 +49,7 @@ def test_every_image_has_a_row_of_the_single_metrics(study: dict[str, Tensor]) -
     assert row["psnr_head"] == psnr(simulated, high, head)
     assert row["relative_error_head"] == relative_error(simulated, high, head)
     assert row["psnr"] == psnr(simulated, high)
+    assert row["ssim_enhancing"] == ssim(simulated, high, enhancing)
     assert row["psnr_enhancing"] == psnr(simulated, high, enhancing)
     assert row["relative_error_enhancing"] == relative_error(simulated, high, enhancing)
     assert row["enhancement_recovery"] == enhancement_recovery(simulated, study["pre"], high, enhancing)
