@@ -42,7 +42,8 @@ def study_metrics(
     Returns:
         For each image ``ssim_head``, ``psnr_head``, ``relative_error_head``, ``ssim``, ``psnr``, ``relative_error``
         and, where tissue enhances, ``ssim_enhancing``, ``psnr_enhancing``, ``relative_error_enhancing`` and
-        ``enhancement_recovery``; with a lesion ``psnr_lesion`` and ``relative_error_lesion``, with ``pre`` also ``enhancement_recovery_lesion``.
+        ``enhancement_recovery``; with a lesion ``psnr_lesion`` and ``relative_error_lesion``, with ``pre`` also
+        ``enhancement_recovery_lesion``.
     """
     enhancing = None
     if pre is not None:
