@@ -1,0 +1,59 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The numbers in README, documents, model cards and metadata are those that were measured, with the weights that ship."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def publish() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("publish", REPOSITORY / "benchmarks" / "publish.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_page_shows_what_was_measured(publish: ModuleType) -> None:
+    assert [str(file) for file in publish.changes()] == []
+
+
+def test_a_number_that_was_typed_is_found(publish: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table: results -->\n| low dose | 0.123 |\n<!-- end of table -->\n")
+    rows = publish.named({"low": {"ssim_head": 0.25}})
+    new = publish.fill(page, {"results": publish.table(rows, ["ssim_head"])})
+    assert "| low dose | 0.250 |" in new[page] and "0.123" not in new[page]
+
+
+def test_what_was_measured_is_what_ships() -> None:
+    measured = json.loads((REPOSITORY / "benchmarks" / "results" / "approaches.json").read_text(encoding="utf-8"))
+    for operator, sha256 in measured["weights"].items():
+        metadata = REPOSITORY / "bundles" / operator / "configs" / "metadata.json"
+        assert json.loads(metadata.read_text(encoding="utf-8"))["weights_sha256"]["models/model.pt"] == sha256
+
+
+def test_default_alphas_are_those_of_the_validation_studies() -> None:
+    chosen = json.loads((REPOSITORY / "benchmarks" / "results" / "alpha.json").read_text(encoding="utf-8"))["bundles"]
+    assert chosen
+    for bundle, entry in chosen.items():
+        for file in ("inference.json", "evaluate.json"):
+            config = REPOSITORY / "bundles" / bundle / "configs" / file
+            assert json.loads(config.read_text(encoding="utf-8"))["alpha"] == entry["best"], (bundle, file)
