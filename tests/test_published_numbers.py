@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The numbers in README, documents, model cards and metadata are those that were measured, with the weights that ship."""
+"""The numbers in README, documents, model cards and metadata are those measured with the weights that ship."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def publish() -> ModuleType:
     spec = importlib.util.spec_from_file_location("publish", REPOSITORY / "benchmarks" / "publish.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -40,7 +41,8 @@ def test_a_number_that_was_typed_is_found(publish: ModuleType, tmp_path: Path) -
     page.write_text("<!-- table: results -->\n| low dose | 0.123 |\n<!-- end of table -->\n")
     rows = publish.named({"low": {"ssim_head": 0.25}})
     new = publish.fill(page, {"results": publish.table(rows, ["ssim_head"])})
-    assert "| low dose | 0.250 |" in new[page] and "0.123" not in new[page]
+    assert "| low dose | 0.250 |" in new[page]
+    assert "0.123" not in new[page]
 
 
 def test_what_was_measured_is_what_ships() -> None:
