@@ -161,7 +161,7 @@ def path_from(folder: str | Path, path: Path) -> str | None:
     Example:
         >>> path_from("/data/trial/results", Path("/data/trial/rats/rat-0001/pre.nii.gz"))
         '../rats/rat-0001/pre.nii.gz'
-        >>> path_from("/home/one/results", Path("/home/other/rats/rat-0001/pre.nii.gz")) is None
+        >>> path_from("/results/first", Path("/rats/rat-0001/pre.nii.gz")) is None
         True
     """
     start, target = Path(os.path.abspath(folder)), Path(os.path.abspath(path))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,10 @@ from monai_lipcar.errors import StudyError
 from monai_lipcar.transforms.dose_order import SWAPPED, dose_order
 from monai_lipcar.transforms.foreground import head_mask
 from monai_lipcar.transforms.match import DOSE_RANK
+from monai_lipcar.transforms.registration_findings import PairCheck, registration_findings
 from monai_lipcar.transforms.rigid import RigidMotion, estimate_rigid_motion, resample_rigid
 from monai_lipcar.transforms.slice_similarity import SliceComparison, compare_slices
-from monai_lipcar.transforms.subvoxel import Refinement, refine_rigid_motion
+from monai_lipcar.transforms.subvoxel import refine_rigid_motion
 from monai_lipcar.transforms.volume_checks import check_volume, grid_difference
 
 __all__ = [
@@ -61,23 +61,6 @@ TOLERANCE_DEG = 0.5
 """Default tolerated rotation: moves the surface of a head 170 voxels across by 0.75 voxel."""
 MIN_SIDE = 4
 """Voxels along every axis from which a motion can be estimated."""
-
-
-@dataclass(frozen=True)
-class PairCheck:
-    """What was found about one volume against its reference.
-
-    Args:
-        motion: rigid motion against the reference, after registration and before refinement; None when not estimated.
-        registered: the motion beyond the tolerance that was undone by registration; None when it was not.
-        slices: slice-by-slice comparison.
-        refined: the motion within the tolerance that was undone on top of it; None when it was not.
-    """
-
-    motion: RigidMotion | None
-    registered: RigidMotion | None
-    slices: SliceComparison
-    refined: Refinement | None = None
 
 
 class CheckRegistration(Transform):
@@ -347,7 +330,7 @@ class CheckRegistrationd(MapTransform):
             "tolerance_mm": self.check.tolerated_mm(affine),
             "tolerance_deg": self.check.tolerance_deg,
             "refine": self.check.refine,
-            **_findings(pairs),
+            **registration_findings(pairs),
             "dose_order": orders,
         }
         if not usable.all():
@@ -379,29 +362,6 @@ class CheckRegistrationd(MapTransform):
                 raise _located(error, d, less)
             orders[f"{less}<{more}"] = order
         return orders
-
-
-def _findings(pairs: Mapping[str, PairCheck]) -> dict[str, Any]:
-    """The record's entries that exist by member."""
-    motions = {key: pair.motion for key, pair in pairs.items() if pair.motion is not None}
-    registered = {key: pair.registered for key, pair in pairs.items() if pair.registered is not None}
-    refined = {key: pair.refined for key, pair in pairs.items() if pair.refined is not None}
-    return {
-        "shift_mm": {key: motion.shift_mm for key, motion in motions.items()},
-        "rotation_deg": {key: motion.rotation_deg for key, motion in motions.items()},
-        "mutual_information": {key: motion.mutual_information for key, motion in motions.items()},
-        "registered": {key: key in registered for key in pairs},
-        "registered_mm": {key: motion.shift_mm for key, motion in registered.items()},
-        "registered_deg": {key: motion.rotation_deg for key, motion in registered.items()},
-        "refined": {key: key in refined for key in pairs},
-        "refined_mm": {key: found.motion.shift_mm for key, found in refined.items()},
-        "refined_deg": {key: found.motion.rotation_deg for key, found in refined.items()},
-        "left_mm": {key: found.precision_mm for key, found in refined.items()},
-        "left_deg": {key: found.precision_deg for key, found in refined.items()},
-        "similarity": {key: pair.slices.similarity.tolist() for key, pair in pairs.items()},
-        "slice_gain": {key: pair.slices.gain.tolist() for key, pair in pairs.items()},
-        "judged_slices": {key: pair.slices.judged.tolist() for key, pair in pairs.items()},
-    }
 
 
 def _grid(img: NdarrayOrTensor) -> tuple[tuple[int, ...], np.ndarray]:

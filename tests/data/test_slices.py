@@ -389,8 +389,7 @@ def test_replicas_share_the_slices_without_overlap(replicas: int) -> None:
 def test_trainers_of_monai_set_the_epoch(cohort: Path) -> None:
     from monai.engines import Trainer, Workflow
 
-    dataset = _dataset(cohort)
-    sampler = SliceSampler(dataset)
+    sampler = SliceSampler(dataset := _dataset(cohort))
     loader = DataLoader(dataset, batch_size=4, sampler=sampler)
     epochs = []
 
