@@ -146,6 +146,9 @@ def phantom(
         bool,
         typer.Option("--still-high", help="The full dose in the very place and gain of the low dose: a training pair."),
     ] = False,
+    vary_scanner: Annotated[
+        bool, typer.Option("--vary-scanner", help="Draw sequence, agent and doses of every study (its dose.json).")
+    ] = False,
     skull_stripped_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of mni152 studies that show the brain only.")
     ] = 0.0,
@@ -175,6 +178,7 @@ def phantom(
         seed=seed,
         anatomy_options=anatomy_options,
         acquisition=acquisition,
+        vary_scanner=vary_scanner,
         workers=workers,
     )
     _tell({"dataset": str(out), "studies": [path.name for path in paths]}, f"{len(paths)} studies in {out}", as_json)

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from monai_lipcar.data.phantom.acquisition import AcquisitionOptions, acquire, random_acquisition_options
 from monai_lipcar.data.phantom.canvas import Canvas
-from monai_lipcar.data.phantom.cohort import ANATOMIES, simulate_study, write_cohort
+from monai_lipcar.data.phantom.cohort import ANATOMIES, simulate_study, study_scanner, write_cohort
 from monai_lipcar.data.phantom.fields import smooth_field, soft_step
 from monai_lipcar.data.phantom.lesions import LesionModel, add_lesions
 from monai_lipcar.data.phantom.maps import TissueMaps
 from monai_lipcar.data.phantom.mni152 import mni152_head
 from monai_lipcar.data.phantom.randomized import random_head
+from monai_lipcar.data.phantom.scanner import Scanner, draw_scanner
 from monai_lipcar.data.phantom.tissues import HUMAN_TISSUES, Tissue
 
 __all__ = [
@@ -28,15 +29,18 @@ __all__ = [
     "AcquisitionOptions",
     "Canvas",
     "LesionModel",
+    "Scanner",
     "Tissue",
     "TissueMaps",
     "acquire",
     "add_lesions",
+    "draw_scanner",
     "mni152_head",
     "random_acquisition_options",
     "random_head",
     "simulate_study",
     "smooth_field",
     "soft_step",
+    "study_scanner",
     "write_cohort",
 ]

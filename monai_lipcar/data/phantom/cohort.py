@@ -31,15 +31,17 @@ import nibabel as nib
 import numpy as np
 from tqdm.auto import tqdm
 
+from monai_lipcar.data.dose import write_dose
 from monai_lipcar.data.phantom.acquisition import AcquisitionOptions, acquire, random_acquisition_options
 from monai_lipcar.data.phantom.maps import TissueMaps
+from monai_lipcar.data.phantom.scanner import Scanner, draw_scanner
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.physics.agent import HIGH_RELAXIVITY, ContrastAgent
 from monai_lipcar.physics.dose import DoseProtocol
 from monai_lipcar.physics.signal_model import SignalModel
 from monai_lipcar.physics.spin_echo import SpinEcho
 
-__all__ = ["ANATOMIES", "simulate_study", "write_cohort"]
+__all__ = ["ANATOMIES", "simulate_study", "study_scanner", "write_cohort"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class _Recipe:
     signal_model: SignalModel
     anatomy_options: dict[str, Any] = field(default_factory=dict)
     acquisition: dict[str, Any] = field(default_factory=dict)
+    vary_scanner: bool = False
 
     def record(self) -> dict[str, Any]:
         acquisition: Any = asdict(replace(self.options or AcquisitionOptions(), **self.acquisition))
@@ -84,6 +87,9 @@ class _Recipe:
             "signal_model": repr(self.signal_model),
             "anatomy_options": self.anatomy_options,
         }
+        if self.vary_scanner:
+            drawn = "drawn for each study"
+            content |= {"protocol": drawn, "agent": drawn, "signal_model": drawn}
         return json.loads(json.dumps(content))
 
 
@@ -100,6 +106,7 @@ def write_cohort(
     signal_model: SignalModel | None = None,
     anatomy_options: Mapping[str, Any] | None = None,
     acquisition: Mapping[str, Any] | None = None,
+    vary_scanner: bool = False,
     workers: int = 1,
     progress: bool = True,
 ) -> list[Path]:
@@ -124,6 +131,8 @@ def write_cohort(
         anatomy_options: further arguments of the generator, e.g. ``{"shape": (128, 128, 12)}``; what JSON can hold.
         acquisition: single fields of :class:`AcquisitionOptions` that every study gets, e.g. ``{"gain": 0.0}``; the
             others are those of ``options``, or drawn.
+        vary_scanner: draw sequence, agent and doses of every study (:func:`draw_scanner`), in place of ``protocol``,
+            ``agent`` and ``signal_model``. A study's ``dose.json`` then tells its dose fraction.
         workers: processes.
         progress: show a progress bar.
 
@@ -164,6 +173,7 @@ def write_cohort(
         signal_model=signal_model or SpinEcho(),
         anatomy_options=dict(anatomy_options or {}),
         acquisition=dict(acquisition or {}),
+        vary_scanner=vary_scanner,
     )
     out = Path(out_dir)
     paths = [out / f"{anatomy}-{number:04d}" for number in range(1, studies + 1)]
@@ -196,19 +206,20 @@ def simulate_study(
     signal_model: SignalModel | None = None,
     anatomy_options: Mapping[str, Any] | None = None,
     acquisition: Mapping[str, Any] | None = None,
+    vary_scanner: bool = False,
 ) -> tuple[TissueMaps, dict[str, np.ndarray]]:
     """Simulate study ``number`` of a cohort in memory; arguments as in :func:`write_cohort`.
 
     Returns:
-        The tissue maps, and the volumes ``{"pre", "low", "high"}`` as they are before rounding to int16.
+        The tissue maps, and the volumes ``{"pre", "low", "high"}`` as they are before rounding to int16. With
+        ``vary_scanner`` its scanner is that of :func:`study_scanner`.
 
     Example:
         >>> maps, volumes = simulate_study("random", 1, anatomy_options={"shape": (64, 64, 4)})
         >>> sorted(volumes)
         ['high', 'low', 'pre']
     """
-    key = [seed, number, zlib.crc32(anatomy.encode())]
-    anatomy_rng, scanner_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(key).spawn(2))
+    anatomy_rng, scanner_rng = (np.random.default_rng(stream) for stream in _streams(anatomy, number, seed)[:2])
     module, function = ANATOMIES[anatomy].split(":")
     generator: Callable[..., TissueMaps] = getattr(importlib.import_module(module), function)
     # drawn first, so that the fraction decides about the lesions only
@@ -217,8 +228,27 @@ def simulate_study(
     if options is None and anatomy == "random":
         options = random_acquisition_options(scanner_rng)
     options = replace(options or AcquisitionOptions(), **(acquisition or {}))
+    if vary_scanner:
+        scanner = study_scanner(anatomy, number, seed)
+        maps = scanner.dose(maps)
+        signal_model, agent, protocol = scanner.signal_model, scanner.agent, scanner.protocol
     volumes = acquire(maps, scanner_rng, signal_model=signal_model, agent=agent, protocol=protocol, options=options)
     return maps, volumes
+
+
+def study_scanner(anatomy: str, number: int, seed: int = 0) -> Scanner:
+    """The scanner drawn for study ``number`` of a cohort with ``vary_scanner``.
+
+    Example:
+        >>> study_scanner("random", 1) == study_scanner("random", 1)
+        True
+    """
+    return draw_scanner(np.random.default_rng(_streams(anatomy, number, seed)[2]))
+
+
+def _streams(anatomy: str, number: int, seed: int) -> list[np.random.SeedSequence]:
+    """Independent sources of randomness: of the head, of the acquisition, of the scanner."""
+    return np.random.SeedSequence([seed, number, zlib.crc32(anatomy.encode())]).spawn(3)
 
 
 def _run(tasks: list[tuple[_Recipe, int, Path]], workers: int) -> Iterable[Path]:
@@ -262,6 +292,7 @@ def _write_study(recipe: _Recipe, number: int, path: Path) -> Path:
         signal_model=recipe.signal_model,
         anatomy_options=recipe.anatomy_options,
         acquisition=recipe.acquisition,
+        vary_scanner=recipe.vary_scanner,
     )
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -272,6 +303,9 @@ def _write_study(recipe: _Recipe, number: int, path: Path) -> Path:
             image = nib.Nifti1Image(np.rint(volume).astype(dtype), maps.affine)
             image.header.set_xyzt_units("mm")
             nib.save(image, partial / f"{member}.nii.gz")
+        if recipe.vary_scanner:
+            scanner = study_scanner(recipe.anatomy, number, recipe.seed)
+            write_dose(partial, scanner.protocol.dose_fraction, asdict(scanner))
         partial.rename(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
