@@ -188,15 +188,22 @@ def training_split(
     return split
 
 
-def training_studies(split: Mapping[str, Sequence[Study]], section: str) -> list[Study]:
-    """Studies of one section of a split.
+def training_studies(
+    split: Mapping[str, Sequence[Study]], section: str, dose_fraction: float | None = None
+) -> list[Study]:
+    """Studies of one section of a split; with ``dose_fraction`` those that do not say that they have another one.
 
     With too few subjects to hold any back, all studies are validated on, those of the training too, with a warning:
     enough to try things out, not to judge them.
     """
-    if split[section]:
-        return list(split[section])
-    studies = [study for studies in split.values() for study in studies]
+
+    def fits(study: Study) -> bool:
+        known = study.dose_fraction
+        return dose_fraction is None or known is None or math.isclose(known, dose_fraction, rel_tol=0.01)
+
+    if chosen := [study for study in split[section] if fits(study)]:
+        return chosen
+    studies = [study for studies in split.values() for study in studies if fits(study)]
     logger.warning(
         "%d studies are too few to split; %s uses all of them, so its numbers say nothing about new studies",
         len(studies),

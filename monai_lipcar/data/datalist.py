@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.dose import check_study_dose
 from monai_lipcar.data.studies import MEMBERS, Study, missing_member
-from monai_lipcar.errors import ConfigurationError
+from monai_lipcar.errors import ConfigurationError, StudyError
 
 __all__ = ["SECTIONS", "load_datalist", "write_datalist"]
 
@@ -39,7 +40,8 @@ def load_datalist(
     """Read the studies of one section of a datalist.
 
     The file is ``{"training": [entry, ...], "validation": [...], "test": [...]}``, an entry
-    ``{"study_id": ..., "pre": path, "low": path, "high": path, "lesion": path}``. Without ``study_id`` a study is
+    ``{"study_id": ..., "pre": path, "low": path, "high": path, "lesion": path}``, and
+    ``"dose_fraction"`` where it is not the same for all. Without ``study_id`` a study is
     called like the folder that its first member is in. Other keys of an entry are ignored, with a warning.
     (``monai.data.load_decathlon_datalist`` would resolve paths under the keys "image" and "label" only.)
 
@@ -97,7 +99,11 @@ def write_datalist(datalist_file: str | Path, split: Mapping[str, Sequence[Study
     base = file.parent.resolve()
     content = {
         name: [
-            {"study_id": study.study_id, **{key: _portable(path, base) for key, path in study.members.items()}}
+            {
+                "study_id": study.study_id,
+                **{key: _portable(path, base) for key, path in study.members.items()},
+                **({} if study.dose_fraction is None else {"dose_fraction": study.dose_fraction}),
+            }
             for study in studies
         ]
         for name, studies in split.items()
@@ -142,11 +148,17 @@ def _read_entry(place: str, file: Path, entry: Mapping[str, Any], base: Path, re
     if study_id is None:
         study_id = next(iter(members.values())).resolve().parent.name
     problems = tuple(missing_member(str(study_id), name, given) for name in required if name not in members)
+    dose_fraction = entry.get("dose_fraction")
     try:
-        study = Study(study_id, members, problems)
+        if dose_fraction is not None:
+            dose_fraction = check_study_dose(dose_fraction, str(study_id), file.name)
+    except StudyError as error:
+        problems, dose_fraction = (*problems, error), None
+    try:
+        study = Study(study_id, members, problems, dose_fraction)
     except ConfigurationError as error:
         raise ConfigurationError(f"datalist {file}, {place}: {error}") from error
-    ignored = sorted(set(entry) - set(MEMBERS) - {"study_id"})
+    ignored = sorted(set(entry) - set(MEMBERS) - {"study_id", "dose_fraction"})
     if ignored:
         logger.warning("datalist %s, %s: the keys %s are ignored", file, place, ignored)
     return study

@@ -20,6 +20,7 @@ from .training import (
     FinalWeights,
     Throughput,
     attach_handlers,
+    recalibrate_batch_norm,
 )
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "collate_study",
     "latest_checkpoint",
     "prepare_study",
+    "recalibrate_batch_norm",
     "resume_from",
 ]

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -94,6 +95,7 @@ class StudyDataset(Dataset):
     Args:
         data: the studies.
         transform, required, optional: see :func:`prepare_study`.
+        dose_fraction: of this run; a study that says it has another one is not computed.
     """
 
     def __init__(
@@ -102,8 +104,10 @@ class StudyDataset(Dataset):
         transform: Transform | None = None,
         required: Sequence[str] = ("pre", "low"),
         optional: Sequence[str] = (),
+        dose_fraction: float | None = None,
     ) -> None:
         super().__init__(data=data, transform=None)
+        self.dose_fraction = dose_fraction
         self.preprocessing = transform
         self.required = tuple(required)
         self.optional = tuple(optional)
@@ -117,12 +121,22 @@ class StudyDataset(Dataset):
             len(self.data),
         )
         try:
+            self._check_dose(study)
             prepared = prepare_study(study, self.preprocessing, self.required, self.optional)
         except StudyError as error:
             return {_RECORD: {"study": study, "error": error}}
         tensors = {key: value for key, value in prepared.items() if isinstance(value, torch.Tensor)}
         record = {key: value for key, value in prepared.items() if key not in tensors}
         return {**tensors, _RECORD: {**record, "study": study}}
+
+    def _check_dose(self, study: Study) -> None:
+        expected, found = self.dose_fraction, study.dose_fraction
+        if expected is not None and found is not None and not math.isclose(expected, found, rel_tol=0.01):
+            raise StudyError(
+                f"expected the dose fraction of this run, {expected:g}; the study says {found:g}",
+                study=study.study_id,
+                advice=f"run studies of one dose fraction together, this one with dose_fraction {found:g}",
+            )
 
 
 def collate_study(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -12,11 +12,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,6 @@ import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from monai_lipcar.data.atomic import write_text
 from monai_lipcar.networks import save_weights
@@ -35,6 +35,7 @@ __all__ = [
     "FinalWeights",
     "Throughput",
     "attach_handlers",
+    "recalibrate_batch_norm",
 ]
 
 logger = logging.getLogger(__name__)
@@ -130,8 +131,8 @@ class Throughput:
 class FinalWeights:
     """Handler that finishes a training: recalibrated batch normalization, float16 weights, a record of the training.
 
-    The running statistics of batch normalization average over weights that were still moving; one pass over training
-    batches with the final weights puts them right (torch's ``update_bn``).
+    The running statistics of batch normalization average over weights that were still moving; a pass over training
+    batches with the final weights puts them right (:func:`recalibrate_batch_norm`).
 
     Args:
         network: the trained network.
@@ -202,12 +203,10 @@ class FinalWeights:
             set_epoch = getattr(getattr(self.data_loader, "sampler", None), "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(engine.state.epoch)
-            device = next(self.network.parameters()).device
-            images = (
-                batch["image"].as_subclass(torch.Tensor)
-                for _, batch in zip(range(self.recalibration_batches), self.data_loader, strict=False)
-            )
-            update_bn(images, self.network, device=device)
+            recalibrate_batch_norm(self.network, itertools.islice(self.data_loader, self.recalibration_batches))
+        fractions = getattr(getattr(self.data_loader, "dataset", None), "dose_fractions", None)
+        if fractions is not None:
+            self.network.trained_fractions = fractions
         metrics: dict[str, float] = {}
         if self.evaluator is not None and self.revalidate:
             self.evaluator.run()
@@ -216,6 +215,7 @@ class FinalWeights:
         sha256 = save_weights(self.network, path, self.record.get("operator"))
         record = {
             **self.record,
+            **({} if fractions is None else {"dose_fractions": list(fractions)}),
             "epochs": engine.state.epoch,
             "iterations": engine.state.iteration,
             "validation": metrics,
@@ -225,6 +225,32 @@ class FinalWeights:
         }
         write_text(self.output_dir / "training.json", json.dumps(record, indent=2) + "\n")
         logger.info("weights: %s, validation: %s", path, metrics)
+
+
+def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Mapping[str, Any]]) -> None:
+    """Average the running statistics of batch normalization over batches that the network will not learn from.
+
+    torch's ``update_bn``, but for networks that take more than the image.
+
+    Args:
+        network: changed in place.
+        batches: each with an ``"image"`` and, where the network takes it, a ``"dose_fraction"``.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    device = next(network.parameters()).device
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    was_training = network.training
+    network.train()
+    with torch.no_grad():
+        for batch in batches:
+            given = {"dose_fraction": batch["dose_fraction"].to(device)} if "dose_fraction" in batch else {}
+            network(batch["image"].as_subclass(torch.Tensor).to(device), **given)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(was_training)
 
 
 def _epoch(line: str) -> int:

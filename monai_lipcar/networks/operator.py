@@ -19,10 +19,13 @@ from monai.networks.nets import VNet
 from torch import nn
 
 from monai_lipcar.errors import ConfigurationError
+from monai_lipcar.physics import DoseResponse
 
 __all__ = ["DoseOperator", "Skeleton"]
 
-Skeleton = Literal["none", "identity", "physics", "extrapolation"]
+Skeleton = Literal["none", "identity", "physics", "extrapolation", "signal", "signal_extrapolation"]
+
+_DOSED = ("physics", "extrapolation", "signal", "signal_extrapolation")
 
 _RESPONSE_STD, _RESPONSE_MEAN = 0.2, 0.25  # of head images on the [0, 1] scale: where an untrained output starts
 
@@ -34,17 +37,22 @@ class DoseOperator(nn.Module):
 
     .. math:: \Psi(x) = \mathrm{ReLU}(s(x) + V(x_P, s(x)))
 
-    ========================= ============================ ===========================================
-    skeleton                  s(x)                         for
-    ========================= ============================ ===========================================
-    ``"none"`` (the paper's)  0, and V sees its inputs     all four operators
-    ``"identity"``            x                            ``h2l``, ``l2h`` (no pre-dose image)
-    ``"physics"``             x_P + f (x - x_P)            ``ph2l``: high to low dose
-    ``"extrapolation"``       x_P + (x - x_P) / f          ``pl2h``: low to high dose
-    ========================= ============================ ===========================================
+    ========================== ============================ ===========================================
+    skeleton                   s(x)                         for
+    ========================== ============================ ===========================================
+    ``"none"`` (the paper's)   0, and V sees its inputs     all four operators
+    ``"identity"``             x                            ``h2l``, ``l2h`` (no pre-dose image)
+    ``"physics"``              x_P + f (x - x_P)            ``ph2l``: high to low dose
+    ``"extrapolation"``        x_P + (x - x_P) / f          ``pl2h``: low to high dose
+    ``"signal"``               x_P + g (x - x_P)            ``ph2l``, with the saturation of the signal
+    ``"signal_extrapolation"`` x_P + (x - x_P) / g          ``pl2h``, with the saturation of the signal
+    ========================== ============================ ===========================================
+
+    g is the :class:`~monai_lipcar.physics.DoseResponse` of the reference tissue, computed from the image that is given.
 
     A network on a skeleton starts as the skeleton (its last convolution starts at zero), so it only has to learn
-    what the linear dose model leaves unexplained.
+    what the dose model leaves unexplained. Such a network takes the dose fraction of every image, and can be trained on
+    a range of them.
 
     Three habits of MONAI's VNet are dealt with here. Its dropout layers are ``Dropout3d`` whatever the dimension,
     which for 2-D inputs zeroes whole samples: they are replaced. Its last layers (batch normalization of a single
@@ -55,9 +63,9 @@ class DoseOperator(nn.Module):
     Args:
         spatial_dims: 2 or 3.
         in_channels: 1 for (dose), 2 for (pre, dose).
-        skeleton: see above; ``"physics"`` and ``"extrapolation"`` need the pre-dose image.
-        dose_fraction: low dose over high dose, in (0, 1), of the images it is trained on. Two skeletons compute with
-            it, and the state dict of every network notes it, since none is right at another fraction.
+        skeleton: see above; those that compute with the dose fraction need the pre-dose image.
+        dose_fraction: low dose over high dose, in (0, 1). Where the skeleton computes with it, it may be given with
+            the images; to the other networks it only tells what they are trained for.
         dropout: probability of dropping a feature map in training.
 
     Raises:
@@ -73,8 +81,9 @@ class DoseOperator(nn.Module):
         (torch.Size([1, 1, 20, 24]), 0.35)
     """
 
-    __constants__ = ["divisor"]  # for TorchScript, which does not see what the module around defines
+    __constants__ = ["divisor", "floor"]  # for TorchScript, which does not see what the module around defines
     divisor: int = 16  # VNet halves the image four times
+    floor: float = 0.02  # of the signal equation: x / max(x_P, floor), so that air does not look like enhancement
 
     def __init__(
         self,
@@ -91,20 +100,20 @@ class DoseOperator(nn.Module):
             raise ConfigurationError(f"in_channels: expected 1 (dose) or 2 (pre, dose), got {in_channels}")
         if skeleton not in get_args(Skeleton):
             raise ConfigurationError(f"skeleton: expected one of {get_args(Skeleton)}, got {skeleton!r}")
-        if skeleton in ("physics", "extrapolation") and in_channels != 2:
+        if skeleton in _DOSED and in_channels != 2:
             raise ConfigurationError(f"the {skeleton!r} skeleton needs the pre-dose image: in_channels=2, got 1")
         if not 0.0 < dose_fraction < 1.0:
             raise ConfigurationError(f"dose_fraction: expected a number between 0 and 1, got {dose_fraction}")
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.skeleton: str = skeleton
-        # A buffer travels with the weights: what was trained at one fraction is never silently used at another,
-        # and the strict loading of weights notices a file made with another skeleton.
-        # The other networks note it beside the versions that torch keeps of modules: see _save_to_state_dict.
+        # Noted beside the versions that torch keeps of modules, see _save_to_state_dict: what was trained at some dose
+        # fractions, or with one skeleton, is never silently used at another.
         self.fraction = float(dose_fraction)
-        dosed = skeleton in ("physics", "extrapolation")
-        self.dose_fraction: torch.Tensor | None
-        self.register_buffer("dose_fraction", torch.tensor(float(dose_fraction)) if dosed else None)
+        self.trained_fractions: tuple[float, float] = (self.fraction, self.fraction)
+        self.dosed = skeleton in _DOSED
+        self.response = DoseResponse(dose_fraction=self.fraction)
+        self.activation = nn.ReLU()
         self.vnet = VNet(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=1)
         _replace_dropout(self.vnet, spatial_dims, dropout)
         last = self.vnet.out_tr.conv2
@@ -112,11 +121,13 @@ class DoseOperator(nn.Module):
         nn.init.constant_(last.weight, _RESPONSE_STD if skeleton == "none" else 0.0)
         nn.init.constant_(last.bias, _RESPONSE_MEAN if skeleton == "none" else 0.0)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, dose_fraction: torch.Tensor | None = None) -> torch.Tensor:
         """Simulate the other dose.
 
         Args:
             image: (B, in_channels, *spatial), channels (pre, dose) or (dose), on the study's [0, 1] scale.
+            dose_fraction: (B,), the fraction of each image, for skeletons that compute with it; by default that of
+                the operator.
 
         Returns:
             (B, 1, *spatial), non-negative.
@@ -136,10 +147,10 @@ class DoseOperator(nn.Module):
         if self.skeleton == "none":
             output = self.vnet(padded)
         else:
-            skeleton = self._skeleton_image(padded)
+            skeleton = self._skeleton_image(padded, dose_fraction)
             inputs = torch.cat([padded[:, :1], skeleton], dim=1) if self.in_channels == 2 else skeleton
             output = skeleton + self.vnet(inputs)
-        output = torch.relu(output)
+        output = self.activation(output)
         for axis, side in enumerate(sides):
             output = output.narrow(axis + 2, 0, side)
         return output
@@ -148,16 +159,26 @@ class DoseOperator(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         notes = getattr(destination, "_metadata", {}).get(prefix[:-1])
         if notes is not None:
-            notes["dose_fraction"] = self.fraction
+            notes["dose_fractions"] = list(self.trained_fractions)
+            notes["skeleton"] = self.skeleton
 
-    def _skeleton_image(self, image: torch.Tensor) -> torch.Tensor:
-        dose, fraction = image[:, -1:], self.dose_fraction
-        if fraction is None:
+    def _skeleton_image(self, image: torch.Tensor, dose_fraction: torch.Tensor | None) -> torch.Tensor:
+        dose = image[:, -1:]
+        if not self.dosed:
             return dose
         pre = image[:, :1]
-        if self.skeleton == "physics":
-            return pre + fraction * (dose - pre)
-        return pre + (dose - pre) / fraction
+        if dose_fraction is None:
+            kept = torch.full((1,), self.fraction, dtype=image.dtype, device=image.device)
+        else:
+            kept = dose_fraction.to(image)
+        kept = kept.reshape([-1] + [1] * (self.spatial_dims + 1))
+        if self.skeleton == "signal":
+            kept = self.response(dose / pre.clamp(min=self.floor), kept)
+        elif self.skeleton == "signal_extrapolation":
+            kept = self.response.from_low(dose / pre.clamp(min=self.floor), kept)
+        if self.skeleton == "physics" or self.skeleton == "signal":
+            return pre + kept * (dose - pre)
+        return pre + (dose - pre) / kept
 
 
 def _replace_dropout(network: nn.Module, spatial_dims: int, probability: float) -> None:

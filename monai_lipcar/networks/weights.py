@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -96,11 +95,12 @@ def load_weights(
         path: state dict, or a training checkpoint that holds one under ``"model"``.
         sha256: what the file's SHA-256 must be, where it is known.
         operator: name of the operator the weights must be of; a file that names none is taken.
-        trained_fraction: dose fraction that the weights were trained at, for a file that does not say so itself.
+        trained_fraction: dose fraction that the weights were trained at, for a file that does not say so itself. A
+            file may also tell a range of them; the network computes with its own.
 
     Raises:
         WeightsError: the file is missing, damaged, has another checksum, belongs to another operator, or was trained
-            for another dose fraction than the network is set to.
+            on another skeleton, or for other dose fractions than the network's.
     """
     path = Path(path)
     if not path.is_file():
@@ -120,27 +120,38 @@ def load_weights(
             f"weights file {path} belongs to another operator: expected weights of {operator}, got those of {named}; "
             f"pass a file that was trained for {operator}"
         )
+    entries = dict(state)
+    older = entries.pop("dose_fraction", None)  # files of version 0.1 kept it among the weights
     expected = network.state_dict()
-    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    shapes = sorted(key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape)
+    missing, unexpected = sorted(expected.keys() - entries.keys()), sorted(entries.keys() - expected.keys())
+    shapes = sorted(key for key in expected.keys() & entries.keys() if expected[key].shape != entries[key].shape)
     if missing or unexpected or shapes:
-        kind = "without" if "dose_fraction" in missing else "with" if "dose_fraction" in unexpected else ""
-        hint = f" (it was trained {kind} a dose skeleton)" if kind else ""
         raise WeightsError(
-            f"weights file {path} belongs to another operator{hint}: {len(missing)} entries missing, "
+            f"weights file {path} belongs to another operator: {len(missing)} entries missing, "
             f"{len(unexpected)} unknown, {len(shapes)} of another shape, e.g. {(missing + unexpected + shapes)[:3]}; "
             "check the network's in_channels, spatial_dims and skeleton, or use the bundle the file came from"
         )
-    # a skeleton that needs the fraction has it among its entries; of the other networks the file's notes say it
-    skeleton = state["dose_fraction"].item() if "dose_fraction" in expected else None
-    trained = next((value for value in (skeleton, notes.get("dose_fraction"), trained_fraction) if value), None)
-    fraction = getattr(network, "fraction", None)
-    if trained is not None and fraction is not None and not math.isclose(trained, fraction, rel_tol=1e-5):
+    skeleton, wanted = notes.get("skeleton"), getattr(network, "skeleton", None)
+    if skeleton is None and older is not None and not getattr(network, "dosed", True):
+        skeleton = "physics or extrapolation"
+    if skeleton is not None and wanted is not None and skeleton != wanted:
         raise WeightsError(
-            f"weights file {path} was trained for the dose fraction {trained:g}, but the network is set to "
-            f"{fraction:g}; use weights trained for it, or set dose_fraction to that of the weights"
+            f"weights file {path} was trained on the skeleton {skeleton!r}, but the network is set to {wanted!r}; "
+            f"pass --skeleton {skeleton}, or weights that were trained on {wanted!r}"
         )
-    network.load_state_dict(state, strict=True)
+    single = older.item() if older is not None else notes.get("dose_fraction", trained_fraction)
+    trained = notes.get("dose_fractions", None if single is None else [single, single])
+    fraction = getattr(network, "fraction", None)
+    if trained is not None and fraction is not None:
+        lowest, highest = (float(value) for value in trained)
+        if not lowest * (1 - 1e-5) <= fraction <= highest * (1 + 1e-5):
+            span = f"fraction {lowest:g}" if lowest == highest else f"fractions {lowest:g} to {highest:g}"
+            raise WeightsError(
+                f"weights file {path} was trained for the dose {span}, but the network is set to "
+                f"{fraction:g}; use weights trained for it, or set dose_fraction to that of the weights"
+            )
+        network.trained_fractions = (lowest, highest)  # type: ignore[assignment]
+    network.load_state_dict(entries, strict=True)
     return network
 
 

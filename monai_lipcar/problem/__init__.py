@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from .adam import AdamSolver
 from .differences import finite_differences, transposed_differences
+from .gain import operator_gain
 from .objective import LearnedInverseProblem, frozen
 from .priors import GeneralizedTotalVariation, Prior, TotalVariation
 from .prox_tv import Proximal, prox_tv
@@ -32,6 +33,7 @@ __all__ = [
     "TotalVariation",
     "finite_differences",
     "frozen",
+    "operator_gain",
     "prox_tv",
     "transposed_differences",
 ]

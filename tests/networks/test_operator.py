@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.networks import DoseOperator, SSIML1Loss
+from monai_lipcar.physics import DoseResponse
 
 FRACTION = 0.25
 KINDS = [(1, "none"), (2, "none"), (1, "identity"), (2, "identity"), (2, "physics"), (2, "extrapolation")]
+KINDS += [(2, "signal"), (2, "signal_extrapolation")]
 
 
 def images(*shape: int, seed: int = 0) -> Tensor:
@@ -40,6 +42,11 @@ def make_operator(in_channels: int = 2, skeleton: str = "physics", seed: int = 0
 
 def skeleton_image(inputs: Tensor, skeleton: str) -> Tensor:
     pre, dose = inputs[:, :1], inputs[:, -1:]
+    response = DoseResponse(dose_fraction=FRACTION)
+    if skeleton == "signal":
+        return pre + response(dose / pre.clamp(min=0.02)) * (dose - pre)
+    if skeleton == "signal_extrapolation":
+        return pre + (dose - pre) / response.from_low(dose / pre.clamp(min=0.02))
     if skeleton == "physics":
         return pre + FRACTION * (dose - pre)
     return pre + (dose - pre) / FRACTION if skeleton == "extrapolation" else dose
@@ -51,7 +58,7 @@ def test_starts_exactly_as_its_skeleton(in_channels: int, skeleton: str, trainin
     operator = DoseOperator(in_channels=in_channels, skeleton=skeleton, dose_fraction=FRACTION).train(training)  # type: ignore[arg-type]
     inputs = images(2, in_channels, 32, 16)
     expected = skeleton_image(inputs, skeleton)
-    assert (expected < 0).any() == (skeleton == "extrapolation")
+    assert (expected < 0).any() == skeleton.endswith("extrapolation")
     torch.testing.assert_close(operator(inputs), expected.relu(), rtol=1e-6, atol=1e-7)
 
 
@@ -180,7 +187,7 @@ def test_torchscript_export_computes_the_same(in_channels: int, skeleton: str) -
             torch.testing.assert_close(exported(inputs), operator(inputs))
 
 
-@pytest.mark.parametrize("skeleton", ["none", "physics", "extrapolation"])
+@pytest.mark.parametrize("skeleton", ["none", "physics", "extrapolation", "signal", "signal_extrapolation"])
 def test_gradient_in_the_input_against_finite_differences(skeleton: str) -> None:
     operator = make_operator(skeleton=skeleton).double()
     inputs = (0.3 + 0.4 * images(1, 2, 20, 17)).double().requires_grad_(True)
@@ -205,4 +212,25 @@ def test_batch_statistics_move_in_training_only() -> None:
     operator.train()(inputs)
     moved = {name for name, buffer in operator.named_buffers() if not torch.equal(before[name], buffer)}
     assert any(name.endswith("running_mean") for name in moved)
-    assert "dose_fraction" not in moved
+    assert not any(name.startswith("response") for name in moved)
+
+
+@pytest.mark.parametrize("skeleton", ["physics", "extrapolation", "signal", "signal_extrapolation"])
+def test_every_image_has_its_own_dose_fraction(skeleton: str) -> None:
+    operator = make_operator(skeleton=skeleton)
+    inputs = images(3, 2, 32, 32)
+    fractions = torch.tensor([0.1, FRACTION, 0.4], dtype=torch.float64)  # as a data loader makes them of floats
+    together = operator(inputs, dose_fraction=fractions)
+    for index, fraction in enumerate(fractions.tolist()):
+        alone = DoseOperator(skeleton=skeleton, dose_fraction=fraction).eval()  # type: ignore[arg-type]
+        alone.load_state_dict(operator.state_dict())
+        torch.testing.assert_close(alone(inputs[index : index + 1]), together[index : index + 1])
+    torch.testing.assert_close(operator(inputs)[1], together[1])
+
+
+def test_the_signal_skeletons_are_inverse_to_each_other() -> None:
+    pre, high = 0.2 + 0.1 * images(1, 1, 32, 32), 0.3 + 0.3 * images(1, 1, 32, 32, seed=1)
+    forward = DoseOperator(skeleton="signal", dose_fraction=FRACTION)
+    back = DoseOperator(skeleton="signal_extrapolation", dose_fraction=FRACTION)
+    low = forward(torch.cat([pre, high], dim=1))
+    torch.testing.assert_close(back(torch.cat([pre, low], dim=1)), high, rtol=0, atol=2e-4)

@@ -61,8 +61,7 @@ def test_the_file_of_an_operator(ph2l_file: Path) -> None:
     assert load_weights(operator, ph2l_file) is operator
     count = sum(parameter.numel() for parameter in operator.parameters())
     assert 2 * count < ph2l_file.stat().st_size < 2.05 * count < 25e6
-    assert operator.dose_fraction is not None
-    assert operator.dose_fraction.item() == pytest.approx(0.2)
+    assert operator.trained_fractions == (0.2, 0.2)
 
 
 def test_the_checksum_returned_is_that_of_the_file(tmp_path: Path) -> None:
@@ -89,8 +88,9 @@ def test_a_training_checkpoint_holds_weights_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"in_channels": 2}, r"another operator \(it was trained with a dose skeleton\): 0 entries missing, 1 unknown"),
-        ({"in_channels": 1}, r"1 unknown, 1 of another shape.*check the network's in_channels, spatial_dims"),
+        ({"in_channels": 2}, r"trained on the skeleton 'physics', but the network is set to 'none'; pass --skeleton"),
+        ({"in_channels": 2, "skeleton": "signal"}, r"trained on the skeleton 'physics', but .* set to 'signal'"),
+        ({"in_channels": 1}, r"1 of another shape.*check the network's in_channels, spatial_dims"),
         ({"in_channels": 2, "spatial_dims": 3, "skeleton": "physics"}, r"0 entries missing, 0 unknown, \d+ of another"),
     ],
 )
@@ -103,10 +103,27 @@ def test_weights_of_another_operator(ph2l_file: Path, options: dict[str, object]
     assert all(torch.equal(value, operator.state_dict()[key]) for key, value in before.items())
 
 
-def test_weights_made_without_a_skeleton(tmp_path: Path) -> None:
-    torch.save(DoseOperator(in_channels=2).state_dict(), tmp_path / "model.pt")
-    with pytest.raises(WeightsError, match=r"it was trained without a dose skeleton.*'dose_fraction'"):
-        load_weights(DoseOperator(in_channels=2, skeleton="physics"), tmp_path / "model.pt")
+def test_weights_of_the_first_version_hold_the_dose_fraction(ph2l_file: Path, tmp_path: Path) -> None:
+    """Their notes did not name the skeleton, but only the dosed ones had the entry."""
+    state = {**torch.load(ph2l_file, weights_only=True), "dose_fraction": torch.tensor(0.2)}
+    torch.save(dict(state), tmp_path / "model.pt")
+    operator = load_weights(DoseOperator(skeleton="physics", dose_fraction=0.2), tmp_path / "model.pt")
+    assert operator.trained_fractions == pytest.approx((0.2, 0.2))
+    with pytest.raises(WeightsError, match="trained for the dose fraction 0.2, but the network is set to 0.3"):
+        load_weights(DoseOperator(skeleton="physics", dose_fraction=0.3), tmp_path / "model.pt")
+    with pytest.raises(WeightsError, match="trained on the skeleton 'physics or extrapolation', but"):
+        load_weights(DoseOperator(skeleton="none"), tmp_path / "model.pt")
+
+
+def test_weights_trained_on_a_range_of_dose_fractions(tmp_path: Path) -> None:
+    trained = DoseOperator(skeleton="signal", dose_fraction=0.2)
+    trained.trained_fractions = (0.1, 0.4)
+    save_weights(trained, tmp_path / "model.pt", operator="ph2l")
+    for fraction in (0.1, 0.33, 0.4):
+        operator = load_weights(DoseOperator(skeleton="signal", dose_fraction=fraction), tmp_path / "model.pt")
+        assert (operator.fraction, operator.trained_fractions) == (fraction, (0.1, 0.4))
+    with pytest.raises(WeightsError, match="trained for the dose fractions 0.1 to 0.4, but the network is set to 0.5"):
+        load_weights(DoseOperator(skeleton="signal", dose_fraction=0.5), tmp_path / "model.pt")
 
 
 def test_weights_for_another_dose_fraction(ph2l_file: Path) -> None:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -45,9 +45,9 @@ class Scanner:
         0.2
     """
 
-    signal_model: SignalModel = SpinEcho()
+    signal_model: SignalModel = field(default_factory=SpinEcho)
     agent: ContrastAgent = HIGH_RELAXIVITY
-    protocol: DoseProtocol = DoseProtocol()
+    protocol: DoseProtocol = field(default_factory=DoseProtocol)
     uptake_factor: float = 1.0
 
     def dose(self, maps: TissueMaps) -> TissueMaps:

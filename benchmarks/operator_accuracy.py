@@ -1,0 +1,271 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What makes a learned operator accurate: one choice changed at a time, all with the same number of training steps.
+
+    python benchmarks/operator_accuracy.py --datalist-file DATALIST --output runs/accuracy --steps 150
+
+``training`` and ``validation`` of the datalist are used, never ``test``. The validation studies should have a low dose
+without noise (``phantom --expected-low --still-high``): then the error of a forward operator is the operator's own.
+Beside PSNR and SSIM of whole slices, the table has the error in enhancing tissue and the gain of the operator, which is
+the largest eigenvalue of J^T J for its Jacobian J in the dose image: whole-slice numbers hide what an inversion
+multiplies by one over the dose fraction.
+
+Writes ``benchmarks/results/operator_accuracy.json``; a variant that has finished is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.utils import set_determinism
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+import monai_lipcar
+from monai_lipcar.bundle import training_studies
+from monai_lipcar.data.atomic import write_text
+from monai_lipcar.engines import AutocastInferer, recalibrate_batch_norm
+from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, psnr, relative_error, ssim
+from monai_lipcar.problem import operator_gain
+
+EVERY = 4
+"""Of the validation slices every fourth is judged: neighbors are alike."""
+REPOSITORY = Path(__file__).resolve().parent.parent
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One choice that differs from the recommended configuration.
+
+    Args:
+        options: overrides of the bundle's ``train.json``.
+        schedule: ``"cosine"`` or ``"constant"`` learning rate.
+        ema: decay of the moving average of the weights, 0 for none.
+        recalibrate: average the batch norm statistics anew after the training.
+        without: transforms of the training samples to leave out, by what their name begins with.
+        studies: what the ids of the training studies begin with.
+        one_dose: only studies of the dose fraction 0.2.
+        loss: ``"SSIM + L1"`` as configured, or ``"MSE"``.
+        shipped_initialization: False starts the last layers as MONAI's VNet does.
+        activation: False leaves out the final ReLU.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    schedule: str = "cosine"
+    ema: float = 0.0
+    recalibrate: bool = True
+    without: tuple[str, ...] = ()
+    studies: tuple[str, ...] = ("",)
+    one_dose: bool = False
+    loss: str = "SSIM + L1"
+    shipped_initialization: bool = True
+    activation: bool = True
+
+
+def variants(operator: str) -> dict[str, Variant]:
+    """The variants of an operator, by what they change."""
+    linear = {"ph2l": "physics", "pl2h": "extrapolation"}[operator]
+    paper = Variant(
+        {"skeleton": "none", "l1_weight": 0.0, "learning_rate": 1e-4, "network_def::dropout": 0.5},
+        schedule="constant",
+        recalibrate=False,
+        without=("Rand",),
+        studies=("fixed-rat",),
+        one_dose=True,
+        shipped_initialization=False,
+    )
+    return {
+        "recommended": Variant(),
+        "paper's: all of its choices": paper,
+        "skeleton: none": Variant({"skeleton": "none"}),
+        "skeleton: none, VNet's own initialization": Variant({"skeleton": "none"}, shipped_initialization=False),
+        "skeleton: the dose image (skip)": Variant({"skeleton": "identity"}),
+        "skeleton: linear dose": Variant({"skeleton": linear}),
+        "final ReLU: none": Variant(activation=False),
+        "dropout 0.1": Variant({"network_def::dropout": 0.1}),
+        "batch norm: not recalibrated": Variant(recalibrate=False),
+        "loss: SSIM": Variant({"l1_weight": 0.0}),
+        "loss: MSE": Variant(loss="MSE"),
+        "learning rate: constant": Variant(schedule="constant"),
+        "learning rate: 3e-4": Variant({"learning_rate": 3e-4}),
+        "weights: moving average": Variant(ema=0.98),
+        "augmentation: none": Variant(without=("RandFlip", "RandRotate", "RandScale")),
+        "noise on the inputs: none": Variant(without=("RandRician",)),
+        "data: rats, one scanner": Variant(studies=("fixed-rat",)),
+        "data: human heads, one scanner": Variant(studies=("fixed-mni152",)),
+        "data: random anatomy, one scanner": Variant(studies=("fixed-random",)),
+        "data: all anatomies, one scanner": Variant(studies=("fixed",)),
+        "data: all anatomies, varied scanners": Variant(studies=("vary",)),
+        "data: one dose": Variant(one_dose=True),
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("monai_lipcar").setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datalist-file", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--operators", nargs="+", choices=("ph2l", "pl2h"), default=["ph2l", "pl2h"])
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--only", nargs="+", help="names of variants, or how they begin")
+    results = REPOSITORY / "benchmarks" / "results" / "operator_accuracy.json"
+    parser.add_argument("--results", type=Path, default=results)
+    arguments = parser.parse_args()
+
+    content: dict[str, Any] = {
+        "steps": arguments.steps,
+        "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
+        "operators": {},
+    }
+    jobs = [(operator, *variant) for operator in arguments.operators for variant in variants(operator).items()]
+    if arguments.only:
+        jobs = [job for job in jobs if job[1].startswith(tuple(arguments.only))]
+    for operator, name, variant in tqdm(jobs, desc="variants"):
+        slug = "".join(letter if letter.isalnum() else "-" for letter in name)
+        file = arguments.output / f"{operator}-{slug}-{arguments.steps}.json"
+        if not file.is_file():
+            row = evaluate(operator, variant, arguments)
+            write_text(file, json.dumps(row))
+        row = json.loads(file.read_text(encoding="utf-8"))
+        content["operators"].setdefault(operator, {})[name] = row
+        logger.info("%s, %s: %s", operator, name, row)
+        arguments.results.parent.mkdir(parents=True, exist_ok=True)
+        write_text(arguments.results, json.dumps(content, indent=2) + "\n")
+
+
+def evaluate(operator: str, variant: Variant, arguments: argparse.Namespace) -> dict[str, float]:
+    """Train one variant and judge it on all validation slices."""
+    config = configure(operator, variant, arguments)
+    set_determinism(0)
+    network = train(config, variant, arguments.steps)
+    return {name: round(value, 5) for name, value in judge(network, operator, config).items()}
+
+
+def configure(operator: str, variant: Variant, arguments: argparse.Namespace) -> ConfigParser:
+    """The bundle's training with the variant's overrides; the preprocessed slices are shared by all."""
+    config = ConfigParser()
+    config.read_config(str(REPOSITORY / "bundles" / operator / "configs" / "train.json"))
+    config.update(
+        {
+            "bundle_root": str(REPOSITORY / "bundles" / operator),
+            "datalist_file": str(arguments.datalist_file.resolve()),
+            "output_dir": str(arguments.output.resolve()),
+            "cache_dir": str((arguments.output / "cache").resolve()),
+            "registration_policy": "none",
+            "match_intensity": False,
+            **variant.options,
+        }
+    )
+    transforms = config["train#preprocessing#transforms"]
+    config["train#preprocessing#transforms"] = [
+        transform for transform in transforms if not transform["_target_"].startswith(variant.without or "-")
+    ]
+    studies = training_studies(config.get_parsed_content("split"), "training", 0.2 if variant.one_dose else None)
+    chosen = [study for study in studies if study.study_id.startswith(variant.studies)]
+    if not chosen:
+        raise SystemExit(f"no training study's id begins with {' or '.join(variant.studies)}")
+    config["train#dataset#studies"] = chosen
+    return config
+
+
+def train(config: ConfigParser, variant: Variant, steps: int) -> torch.nn.Module:
+    """Train for a number of steps, whatever the size of the data set."""
+    network: torch.nn.Module = config.get_parsed_content("network")
+    if not variant.shipped_initialization:
+        network.vnet.out_tr.conv2.reset_parameters()  # type: ignore[union-attr, operator]
+    loss = config.get_parsed_content("loss") if variant.loss != "MSE" else torch.nn.MSELoss()
+    optimizer = config.get_parsed_content("optimizer")
+    factor = (lambda step: 0.51 + 0.49 * math.cos(math.pi * step / steps)) if variant.schedule == "cosine" else None
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor or (lambda step: 1.0))
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(variant.ema)) if variant.ema else None
+    loader = config.get_parsed_content("train#dataloader")
+    infer = AutocastInferer()
+    network.train()
+    if not variant.activation:
+        network.activation = torch.nn.Identity()
+    for batch in tqdm(batches(loader, steps), total=steps, desc="steps", leave=False):
+        optimizer.zero_grad()
+        output = infer(batch["image"], network, **extra(batch))
+        loss(output, batch["label"].as_subclass(torch.Tensor)).backward()
+        optimizer.step()
+        scheduler.step()
+        if average is not None:
+            average.update_parameters(network)
+    if average is not None:
+        network.load_state_dict(average.module.state_dict())
+    if variant.recalibrate:
+        recalibrate_batch_norm(network, batches(loader, 40))
+    return network.eval()
+
+
+def batches(loader: torch.utils.data.DataLoader[Any], count: int) -> Iterator[dict[str, Any]]:
+    """That many training batches, over as many epochs as it takes."""
+    epoch = 0
+    while count > 0:
+        epoch += 1
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        for batch in loader:
+            yield batch
+            count -= 1
+            if count == 0:
+                return
+
+
+def extra(batch: dict[str, Any]) -> dict[str, Any]:
+    """What the network takes beside the image."""
+    return {"dose_fraction": batch["dose_fraction"]} if "dose_fraction" in batch else {}
+
+
+def judge(network: torch.nn.Module, operator: str, config: ConfigParser) -> dict[str, float]:
+    """Mean over the slices of the validation studies."""
+    crop = {**config["validate#preprocessing#transforms"][0], "keys": ["pre", "low", "high"]}
+    config["validate#preprocessing#transforms"] = [crop]
+    members: dict[str, list[torch.Tensor]] = {"pre": [], "low": [], "high": [], "output": []}
+    dose = "high" if operator.endswith("h2l") else "low"
+    gains = []
+    dataset = config.get_parsed_content("validate#dataset")
+    for number in tqdm(range(0, len(dataset), EVERY), desc="validation", leave=False):
+        sample = dataset[number]
+        pair = torch.cat([sample["pre"], sample[dose]])[None].as_subclass(torch.Tensor).float()
+        given = {"dose_fraction": torch.tensor([sample["dose_fraction"]])}
+        with torch.inference_mode():
+            sample["output"] = network(pair, **given)[0]
+        for name, kept in members.items():
+            kept.append(sample[name].as_subclass(torch.Tensor)[0])
+        if number % (10 * EVERY) == 0:
+            gains.append(float(operator_gain(lambda image, given=given: network(image, **given), pair)))  # type: ignore[misc]
+    pre, low, high, result = (torch.stack(members[name]) for name in ("pre", "low", "high", "output"))
+    enhancing = enhancing_tissue(pre, high)
+    target = low if operator.endswith("h2l") else high
+    return {
+        "psnr": psnr(result, target),
+        "ssim": ssim(result, target),
+        "relative_error": relative_error(result, target),
+        "psnr_enhancing": psnr(result, target, enhancing),
+        "enhancement_recovery": enhancement_recovery(result, pre, target, enhancing),
+        "gain": sum(gains) / len(gains),
+    }
+
+
+if __name__ == "__main__":
+    main()
