@@ -34,6 +34,7 @@ from monai.transforms import (
     Transform,
 )
 
+from monai_lipcar.data.dose import write_dose
 from monai_lipcar.data.slices import SliceDataset, SliceSampler
 from monai_lipcar.data.studies import Study, find_studies
 from monai_lipcar.errors import ConfigurationError
@@ -398,3 +399,14 @@ def test_trainers_of_monai_set_the_epoch(cohort: Path) -> None:
 
     Workflow(torch.device("cpu"), max_epochs=2, data_loader=loader, iteration_update=step).run()
     assert epochs == [(1, 1)] * 3 + [(2, 2)] * 3
+
+
+def test_samples_tell_the_dose_fraction_where_it_matters(cohort: Path) -> None:
+    write_dose(cohort / "s-1", 0.1)
+    assert "dose_fraction" not in _dataset(cohort)[0]
+    assert _dataset(cohort).dose_fractions is None
+    dataset = _dataset(cohort, dose_fraction=0.25)
+    fractions = {dataset[index]["study_id"]: dataset[index]["dose_fraction"] for index in range(len(dataset))}
+    assert fractions == {"s-0": 0.25, "s-1": 0.1, "s-2": 0.25}
+    assert dataset.dose_fractions == (0.1, 0.25)
+    assert next(iter(DataLoader(dataset, batch_size=12)))["dose_fraction"].shape == (12,)

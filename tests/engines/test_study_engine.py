@@ -13,7 +13,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +238,13 @@ def test_the_fault_of_another_member_is_never_blamed_on_the_optional_one(cohort:
     bad = with_bad_high(bad, tmp_path, "damaged")
     with pytest.raises(StudyError, match=message):
         prepare_study(bad, preprocessing(), optional=("high", "lesion"))
+
+
+def test_a_study_of_another_dose_than_the_run(cohort: list[Study]) -> None:
+    studies = [replace(cohort[0], dose_fraction=0.2), replace(cohort[1], dose_fraction=0.1), cohort[2]]
+    dataset = StudyDataset(studies, preprocessing(), dose_fraction=0.2)
+    errors = [dataset[index]["record"].get("error") for index in range(3)]
+    assert errors[0] is None
+    assert errors[2] is None
+    message = "study sub-01: expected the dose fraction of this run, 0.2; the study says 0.1; .* with dose_fraction 0.1"
+    assert re.search(message, str(errors[1]))
