@@ -159,10 +159,7 @@ def simulate(pair: Mapping[str, Any], simulation: str, dose_fraction: float, noi
 
 
 def prepare(
-    examination: Examination,
-    folders: Mapping[tuple[str, float], Path],
-    slices: int,
-    noise_level: float,
+    examination: Examination, folders: Mapping[tuple[str, float], Path], slices: int, noise_level: float
 ) -> dict[str, Any]:
     """Write the examination into the dataset folder of every simulation and dose, where it is not there yet.
 
@@ -367,11 +364,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
         "noise_level": arguments.noise_level,
         "simulations": {name: {key: _said(value) for key, value in SIMULATIONS[name].items()} for name in SIMULATIONS},
         "denoiser": arguments.denoiser,
-        "versions": {
-            "monai_lipcar": monai_lipcar.__version__,
-            "monai": monai.__version__,
-            "torch": torch.__version__,
-        },
+        "versions": {module.__name__: module.__version__ for module in (monai_lipcar, monai, torch)},
         "weights": {name: checksum(find_weights(bundle_root(name), name)) for name in OPERATORS},
         "examinations": {},
     }
