@@ -37,10 +37,17 @@ LONG = (
     *("ssim_head", "psnr_head", "relative_error_head", "psnr_enhancing", "enhancement_recovery"),
     *("psnr_lesion", "enhancement_recovery_lesion", "ssim", "psnr"),
 )
-REAL = (
+HEAD_OR_ENHANCING = (
     *("ssim_head", "psnr_head", "relative_error_head"),
     *("ssim_enhancing", "psnr_enhancing", "relative_error_enhancing", "enhancement_recovery"),
 )
+REAL = (
+    *HEAD_OR_ENHANCING,
+    *("psnr_lesion", "enhancement_recovery_lesion"),
+)
+BY_DOSE = ("psnr_head", "ssim_head", "enhancement_recovery")
+DOSES = (0.1, 0.2, 0.33)
+SHOWN_DOSE = 0.2
 CONFIGURATION_NAMES = {
     "val_psnr": "PSNR, whole image (dB)",
     "val_ssim": "SSIM, whole image",
@@ -50,11 +57,14 @@ CONFIGURATION_NAMES = {
 BASELINES = {
     "low": "low dose",
     "linear_extrapolation": "linear extrapolation",
+    "linear_extrapolation_bm3d": "linear extrapolation after BM3D",
+    "linear_extrapolation_nlm": "linear extrapolation after non-local means",
     "high": "full dose",
     "linear_dose_model": "linear dose model",
 }
 
-Row = Mapping[str, float]
+Row = Mapping[str, float | None]
+"""Metrics of an image; None where an approach was not trained for the dose."""
 
 
 def table(rows: Mapping[str, Row], columns: Sequence[str], names: Mapping[str, str] = METRIC_NAMES) -> str:
@@ -62,14 +72,47 @@ def table(rows: Mapping[str, Row], columns: Sequence[str], names: Mapping[str, s
     columns = [name for name in columns if any(name in row for row in rows.values())]
     lines = ["| | " + " | ".join(names[name] for name in columns) + " |", "| --- |" + " ---: |" * len(columns)]
     for image, row in rows.items():
-        cells = [f"{row[name]:.{2 if 'psnr' in name else 3}f}" if name in row else "" for name in columns]
+        cells = [cell(row[name], 2 if "psnr" in name else 3) if name in row else "" for name in columns]
         lines.append("| " + " | ".join([image, *cells]) + " |")
     return "\n".join(lines)
+
+
+def cell(value: float | None, digits: int) -> str:
+    """A number as tables show it."""
+    return "not trained" if value is None else f"{value:.{digits}f}"
 
 
 def named(rows: Mapping[str, Row]) -> dict[str, Row]:
     """The same rows under the names that readers know."""
     return {BASELINES.get(name, f"`{name}`"): row for name, row in rows.items()}
+
+
+def real_tables(content: Mapping[str, Any]) -> dict[str, str]:
+    """Tables of the real examinations: all metrics at one dose, and for each simulation the doses beside each other."""
+    simulations = list(content["simulations"])
+    tables = {"real examinations": table(real_rows(content, simulations[0], SHOWN_DOSE), REAL)}
+    for simulation in simulations:
+        rows: dict[str, dict[str, float | None]] = {}
+        names = {}
+        for metric in BY_DOSE:
+            for dose in DOSES:
+                names[f"{metric} {dose:g}"] = f"{METRIC_NAMES[metric]}, dose {dose:g}"
+                for image, row in real_rows(content, simulation, dose).items():
+                    rows.setdefault(image, {})
+                    if metric in row:
+                        rows[image][f"{metric} {dose:g}"] = row[metric]
+        tables[f"real examinations, {simulation}"] = table(rows, tuple(names), names)
+    return tables
+
+
+def real_rows(content: Mapping[str, Any], simulation: str, dose: float) -> dict[str, Row]:
+    """Rows of all examinations under one simulation and dose."""
+    rows: dict[str, Row] = {}
+    for examination, entry in content["examinations"].items():
+        found = entry["results"].get(simulation, {}).get(f"{dose:g}", {})
+        for image, row in named(found).items():
+            rows[f"{examination}: {image}"] = dict.fromkeys(HEAD_OR_ENHANCING) if row is None else row
+    return rows
 
 
 def fill(file: Path, tables: Mapping[str, str]) -> dict[Path, str]:
@@ -100,15 +143,12 @@ def changes() -> dict[Path, str]:
         return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
     approaches: dict[str, dict[str, Row]] = read("approaches")["mean"]
-    real: dict[str, dict[str, Row]] = read("real_examinations")["examinations"]
+    real: dict[str, Any] = read("real_examinations")
     configurations: dict[str, dict[str, Row]] = read("operator_configuration")["operators"]
-    examinations = {
-        f"{examination}: {image}": row for examination, rows in real.items() for image, row in named(rows).items()
-    }
     pages = {
         "to full dose": table(named(approaches[TO_FULL]), LONG),
         "to low dose": table(named(approaches[TO_LOW]), LONG),
-        "real examinations": table(examinations, REAL),
+        **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})

@@ -15,7 +15,8 @@ pair, matches the intensities, makes the low dose through the signal equation, c
 ``ph2l_gentv``, ``ph2l_tv`` and ``physics_tv``, and draws everything in one figure with its numbers.
 
 The low dose is made with another sequence and another contrast agent than those of the operators' training data and
-of the physics operator, so that the result is not judged with the very model that made the data.
+of the physics operator, and with a native T1 of its own in every voxel, so that the result is not judged with the very
+model that made the data. ``--simulation`` chooses another of the ways in ``monai_lipcar.simulate``.
 
     python examples/real_examination.py --pre pre.nii.gz --high high.nii.gz --output output/real --slices 8
 """
@@ -28,15 +29,14 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from monai.transforms import Compose, LoadImaged
 from tqdm import tqdm
 
 from monai_lipcar.bundle import run_bundle
 from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import StudyOutput, write_volume
-from monai_lipcar.physics import CONVENTIONAL, SpinEcho
 from monai_lipcar.report import METRIC_NAMES, Panel, best_slice, study_figure
-from monai_lipcar.transforms import CheckRegistrationd, MatchIntensityd, SimulateLowDosed
+from monai_lipcar.simulate import SIMULATIONS, pair_transform
+from monai_lipcar.transforms import SimulateLowDosed
 
 BUNDLES = {"ph2l_gentv": "LIP-PH2L-GenTV", "ph2l_tv": "LIP-PH2L-TV", "physics_tv": "physics-TV"}
 SHOWN = (
@@ -56,26 +56,13 @@ def prepare(
     folder: Path,
     dose_fraction: float,
     noise_level: float,
+    simulation: str,
     slices: int | None = None,
     center: int | None = None,
 ) -> None:
     """Write ``pre``, ``low`` and ``high`` of the examination, intensities matched, into a dataset folder."""
-    members = ("pre", "high")
-    data = Compose(
-        [
-            LoadImaged(keys=members, image_only=True, ensure_channel_first=True),
-            CheckRegistrationd(keys=members, reference_key="high", policy="register"),
-            # two acquisitions weeks or coils apart differ by a smooth field, not by one gain
-            MatchIntensityd(keys="pre", reference_key="high", field_mm=20.0),
-            SimulateLowDosed(
-                dose_fraction=dose_fraction,
-                noise_level=noise_level,
-                signal_model=SpinEcho(repetition_time_ms=500.0, echo_time_ms=10.0),
-                agent=CONVENTIONAL,
-                seed=0,
-            ),
-        ]
-    )({"study_id": folder.name, "pre": str(pre), "high": str(high)})
+    simulate = SimulateLowDosed(dose_fraction=dose_fraction, noise_level=noise_level, seed=0, **SIMULATIONS[simulation])
+    data = simulate(pair_transform()({"study_id": folder.name, "pre": str(pre), "high": str(high)}))
     volumes = {name: data[name] for name in ("pre", "low", "high")}
     if slices is not None:
         axis = slice_axis(volumes["pre"].affine, volumes["pre"].shape[1:])
@@ -98,6 +85,8 @@ def main() -> None:
     parser.add_argument("--name", default="examination", help="what to call it")
     parser.add_argument("--dose-fraction", type=float, default=0.2)
     parser.add_argument("--noise-level", type=float, default=0.01, help="relative to the brightest tissue")
+    default = next(iter(SIMULATIONS))
+    parser.add_argument("--simulation", default=default, choices=list(SIMULATIONS), help="how the low dose is made")
     parser.add_argument("--slices", type=int, default=8, help="slices with most enhancement to work on; 0 for all")
     parser.add_argument("--center", type=int, help="slice in the middle of them, instead of the most enhancing one")
     parser.add_argument("--bundles", nargs="+", default=list(BUNDLES), choices=list(BUNDLES))
@@ -107,8 +96,8 @@ def main() -> None:
     study = dataset / arguments.name
     if not (study / "low.nii.gz").exists():
         slices = arguments.slices or None
-        doses = (arguments.dose_fraction, arguments.noise_level)
-        prepare(arguments.pre, arguments.high, study, *doses, slices, arguments.center)
+        low_dose = (arguments.dose_fraction, arguments.noise_level, arguments.simulation)
+        prepare(arguments.pre, arguments.high, study, *low_dose, slices, arguments.center)
     table: dict[str, dict[str, float]] = {}
     for bundle in tqdm(arguments.bundles, desc="bundles"):
         status = run_bundle(

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,52 @@ from monai_lipcar.data import explain_failure, find_studies
 from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import refuse_input_folders, write_volume
 from monai_lipcar.errors import StudyError
-from monai_lipcar.transforms import CheckRegistrationd, MatchIntensityd, SimulateLowDosed
+from monai_lipcar.physics import CONVENTIONAL, SpinEcho, SpoiledGradientEcho
+from monai_lipcar.transforms import BRAIN_T1_MS, CheckRegistrationd, MatchIntensityd, SimulateLowDosed
 
-__all__ = ["simulate_low_doses"]
+__all__ = ["SIMULATIONS", "pair_transform", "simulate_low_doses"]
 
 logger = logging.getLogger(__name__)
 
 RECORD = "simulation.json"
 """In the folder of a written study: what its low dose was made with."""
+
+SIMULATIONS: dict[str, Mapping[str, Any]] = {
+    "gradient echo, voxel T1": {
+        "signal_model": SpoiledGradientEcho(repetition_time_ms=8.0, echo_time_ms=3.0, flip_angle_deg=20.0),
+        "agent": CONVENTIONAL,
+        "t1_ms": BRAIN_T1_MS,
+        "t1_range_ms": (600.0, 4000.0),
+    },
+    "spin echo, one tissue": {
+        "signal_model": SpinEcho(repetition_time_ms=500.0, echo_time_ms=10.0),
+        "agent": CONVENTIONAL,
+    },
+}
+"""Arguments of :class:`~monai_lipcar.transforms.SimulateLowDose` to judge approaches with on real examinations.
+
+Neither has the sequence and the agent of the operators' training data and of ``physics_tv``. The first is the harder
+test: another kind of sequence (times and flip angle as usual for three-dimensional scans of the head) and a native T1
+of its own in every voxel, between that of bright white matter and that of fluid. The second has the dose response of
+one tissue everywhere, which is the very kind of model that ``physics_tv`` inverts, and flatters it."""
+
+
+def pair_transform(policy: str = "register", refine: bool = True, field_mm: float | None = 20.0) -> Compose:
+    """What makes ``pre`` and ``high`` of a study (paths) a pair: loaded, ``pre`` registered and matched to ``high``.
+
+    Args:
+        policy, refine: see :class:`~monai_lipcar.transforms.CheckRegistrationd`.
+        field_mm: see :class:`~monai_lipcar.transforms.MatchIntensityd`; acquisitions weeks or coils apart differ by a
+            smooth field, not by one gain.
+    """
+    members = ("pre", "high")
+    return Compose(
+        [
+            LoadImaged(keys=members, image_only=True, ensure_channel_first=True),
+            CheckRegistrationd(keys=members, reference_key="high", policy=policy, refine=refine),
+            MatchIntensityd(keys="pre", reference_key="high", field_mm=field_mm),
+        ]
+    )
 
 
 def simulate_low_doses(
@@ -79,9 +117,7 @@ def simulate_low_doses(
     refuse_input_folders(out, studies, dataset_dir)
     transform = Compose(
         [
-            LoadImaged(keys=members, image_only=True, ensure_channel_first=True),
-            CheckRegistrationd(keys=members, reference_key="high", policy=registration_policy, refine=refine),
-            MatchIntensityd(keys="pre", reference_key="high", field_mm=field_mm),
+            pair_transform(registration_policy, refine, field_mm),
             SimulateLowDosed(dose_fraction=dose_fraction, noise_level=noise_level, seed=seed),
         ]
     )

@@ -23,6 +23,7 @@ from monai_lipcar.physics.operators import LinearDoseOperator, SignalEquationOpe
 from monai_lipcar.physics.signal_model import SignalModel
 from monai_lipcar.physics.spin_echo import SpinEcho
 from monai_lipcar.physics.spoiled_gradient_echo import SpoiledGradientEcho, ernst_angle_deg
+from monai_lipcar.physics.voxel_t1 import VoxelT1DoseOperator
 
 __all__ = [
     "CONVENTIONAL",
@@ -38,6 +39,7 @@ __all__ = [
     "SignalModel",
     "SpinEcho",
     "SpoiledGradientEcho",
+    "VoxelT1DoseOperator",
     "add_gaussian_noise",
     "add_rician_noise",
     "ernst_angle_deg",

@@ -25,8 +25,10 @@ from .scale import (
     ScaleIntensityByReferenced,
     ScaleIntensityByReferenceDict,
 )
+from .tissue_t1 import BRAIN_T1_MS, estimate_t1
 
 __all__ = [
+    "BRAIN_T1_MS",
     "CheckRegistration",
     "CheckRegistrationD",
     "CheckRegistrationDict",
@@ -55,6 +57,7 @@ __all__ = [
     "SimulateLowDoseDict",
     "SimulateLowDosed",
     "estimate_noise",
+    "estimate_t1",
     "foreground_threshold",
     "head_mask",
 ]

@@ -16,15 +16,18 @@ import hashlib
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.data.meta_obj import get_track_meta
+from monai.data.utils import affine_to_spacing
 from monai.transforms import MapTransform
 from monai.transforms.transform import Transform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_numpy, convert_to_tensor
 from torch import Tensor
 
+from monai_lipcar.data.geometry import slice_axis
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.physics import (
     HIGH_RELAXIVITY,
@@ -35,10 +38,12 @@ from monai_lipcar.physics import (
     LinearDoseOperator,
     SignalEquationOperator,
     SignalModel,
+    VoxelT1DoseOperator,
     add_gaussian_noise,
     add_rician_noise,
 )
 from monai_lipcar.transforms.scale import ScaleIntensityByReference
+from monai_lipcar.transforms.tissue_t1 import estimate_t1
 
 __all__ = ["SimulateLowDose", "SimulateLowDoseD", "SimulateLowDoseDict", "SimulateLowDosed"]
 
@@ -56,6 +61,10 @@ class SimulateLowDose(Transform):
     The noise is Rician. Voxels that are exactly 0 in both images were masked out and stay 0. The two images must share
     their gain: match the intensities first.
 
+    With ``t1_range_ms`` every voxel has a native T1 of its own, in this range, told from the pre-dose image as
+    :func:`~monai_lipcar.transforms.tissue_t1.estimate_t1` describes (and how far to trust it), and
+    :class:`~monai_lipcar.physics.VoxelT1DoseOperator` follows its signal.
+
     CT (``signal_model=IodineCT()``): attenuation is linear in iodine, so ``g`` is the dose fraction; Gaussian noise.
 
     The noise level is relative to ``P_{99.5}``, the 99.5th percentile of the pre-dose image over its foreground (above
@@ -67,12 +76,16 @@ class SimulateLowDose(Transform):
         noise_level: standard deviation of the added noise, relative as above, at least 0.
         signal_model: the examination's sequence; by default the paper's spin echo. ``IodineCT()`` for CT.
         agent: contrast agent (MR).
-        t1_ms: native T1 of the reference tissue in ms (MR).
+        t1_ms: native T1 of the reference tissue in ms (MR); with ``t1_range_ms`` that of the median tissue, for which
+            :data:`~monai_lipcar.transforms.tissue_t1.BRAIN_T1_MS` is meant.
         t2_ms: native T2 of the reference tissue in ms (MR).
         seed: of the noise.
+        t1_range_ms: shortest and longest native T1 of the voxels (MR), around ``t1_ms``; None: all are of the
+            reference tissue.
 
     Raises:
-        ConfigurationError: a dose fraction outside [0, 1], a negative noise level, a sequence without enhancement.
+        ConfigurationError: a dose fraction outside [0, 1], a negative noise level, a sequence without enhancement, a
+            range of T1 for CT or without ``t1_ms`` in it.
 
     Example:
         >>> import torch
@@ -94,6 +107,7 @@ class SimulateLowDose(Transform):
         t1_ms: float = REFERENCE_T1_MS,
         t2_ms: float = REFERENCE_T2_MS,
         seed: int = 0,
+        t1_range_ms: tuple[float, float] | None = None,
     ) -> None:
         if not noise_level >= 0:
             raise ConfigurationError(f"expected a noise level >= 0, relative to the image's scale, got {noise_level}")
@@ -101,9 +115,17 @@ class SimulateLowDose(Transform):
         self.noise_level = float(noise_level)
         self.seed = seed
         self.is_ct = isinstance(signal_model, IodineCT)
-        self.operator: LinearDoseOperator | SignalEquationOperator
+        self.signal_model, self.t1_ms, self.t2_ms, self.t1_range_ms = signal_model, t1_ms, t2_ms, t1_range_ms
+        self.operator: LinearDoseOperator | SignalEquationOperator | VoxelT1DoseOperator
         if isinstance(signal_model, IodineCT):
+            if t1_range_ms is not None:
+                raise ConfigurationError(f"expected no range of T1 for CT, got {t1_range_ms}")
             self.operator = LinearDoseOperator(dose_fraction)
+        elif t1_range_ms is not None:
+            shortest, longest = t1_range_ms
+            if not shortest < t1_ms < longest:
+                raise ConfigurationError(f"expected a range of T1 around {t1_ms} ms, got {t1_range_ms}")
+            self.operator = VoxelT1DoseOperator(dose_fraction, signal_model, agent, (shortest, longest), t2_ms)
         else:
             self.operator = SignalEquationOperator(dose_fraction, signal_model, agent, t1_ms, t2_ms)
         self.scaler = ScaleIntensityByReference(headroom=1.0, offset=_AIR_HU if self.is_ct else 0.0)
@@ -124,6 +146,7 @@ class SimulateLowDose(Transform):
 
         Raises:
             StudyError: the images differ in shape or affine, contain NaN, or ``pre`` is constant.
+            ValueError: a T1 for every voxel of what is not a volume.
         """
         before = convert_to_tensor(pre, dtype=torch.float32, track_meta=get_track_meta())
         plain = convert_to_tensor(before, track_meta=False)
@@ -134,7 +157,11 @@ class SimulateLowDose(Transform):
         with torch.no_grad():
             # One scale for the operator's floor; channels become the batch.
             pair = torch.stack((plain, full), dim=1) / reference
-            clean = self.operator.to(plain.device)(pair)[:, 0]
+            operator = self.operator.to(plain.device)
+            if isinstance(operator, VoxelT1DoseOperator):
+                clean = operator(pair, self._voxel_t1(before)[:, None])[:, 0]
+            else:
+                clean = operator(pair)[:, 0]
             generator = torch.Generator().manual_seed(_stream(self.seed, study_id))
             if self.is_ct:
                 low = add_gaussian_noise(clean, self.noise_level, generator)
@@ -150,6 +177,22 @@ class SimulateLowDose(Transform):
             result.meta["noise_sigma"] = self.noise_level * reference
         return result
 
+    def _voxel_t1(self, before: Tensor) -> Tensor:
+        """Native T1 in ms of every voxel of a channel-first volume."""
+        if before.ndim != 4:
+            raise ValueError(f"expected a volume (C, X, Y, Z) to tell T1 from, got shape {list(before.shape)}")
+        spacing, axis = np.ones(3), 2
+        if isinstance(before, MetaTensor):
+            spacing = np.asarray(affine_to_spacing(before.affine), dtype=float)
+            axis = slice_axis(before.affine, before.shape[1:])
+        model = None if isinstance(self.signal_model, IodineCT) else self.signal_model
+        assert self.t1_range_ms is not None
+        maps = [
+            estimate_t1(volume, spacing, model, self.t1_ms, self.t2_ms, self.t1_range_ms, slice_axis=axis)
+            for volume in convert_to_numpy(before, dtype=np.float32)
+        ]
+        return torch.from_numpy(np.stack(maps)).to(before.device)
+
 
 class SimulateLowDosed(MapTransform):
     """Dictionary version of :class:`SimulateLowDose`: adds ``low`` to a study that has ``pre`` and ``high``.
@@ -161,7 +204,7 @@ class SimulateLowDosed(MapTransform):
         pre_key: key of the image before contrast.
         high_key: key of the full-dose image.
         low_key: key of the result.
-        dose_fraction, noise_level, signal_model, agent, t1_ms, t2_ms, seed: see :class:`SimulateLowDose`.
+        dose_fraction, noise_level, signal_model, agent, t1_ms, t2_ms, seed, t1_range_ms: see :class:`SimulateLowDose`.
 
     Raises:
         ConfigurationError: see :class:`SimulateLowDose`.
@@ -190,10 +233,13 @@ class SimulateLowDosed(MapTransform):
         t1_ms: float = REFERENCE_T1_MS,
         t2_ms: float = REFERENCE_T2_MS,
         seed: int = 0,
+        t1_range_ms: tuple[float, float] | None = None,
     ) -> None:
         super().__init__((pre_key, high_key))
         self.pre_key, self.high_key, self.low_key = pre_key, high_key, low_key
-        self.simulator = SimulateLowDose(dose_fraction, noise_level, signal_model, agent, t1_ms, t2_ms, seed)
+        self.simulator = SimulateLowDose(
+            dose_fraction, noise_level, signal_model, agent, t1_ms, t2_ms, seed, t1_range_ms
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)

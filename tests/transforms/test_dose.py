@@ -228,3 +228,22 @@ def test_impossible_settings_are_refused() -> None:
         SimulateLowDosed(noise_level=-0.1)
     with pytest.raises(ConfigurationError, match="between 0 and 1, got 20"):
         SimulateLowDosed(dose_fraction=20)
+    with pytest.raises(ConfigurationError, match="no range of T1 for CT"):
+        SimulateLowDosed(signal_model=IodineCT(), t1_range_ms=(600.0, 4000.0))
+    with pytest.raises(ConfigurationError, match="range of T1 around 1331"):
+        SimulateLowDosed(t1_range_ms=(1500.0, 4000.0))
+
+
+def test_each_voxel_has_its_own_t1() -> None:
+    # two tissues that enhance by the same factor: the darker one, of longer T1, is less saturated
+    pre = box(500.0)
+    pre[:, 8:10, 8:10, 3:6] = 350.0
+    settings = {"signal_model": SpoiledGradientEcho(7.0, 2.5, 15.0), "agent": CONVENTIONAL, "t1_ms": 1000.0}
+    low = SimulateLowDose(0.2, 0.0, **settings, t1_range_ms=(600.0, 4000.0))(pre, 3.0 * pre)
+    one = SimulateLowDose(0.2, 0.0, **settings)(pre, 3.0 * pre)
+    kept, kept_by_one = (low - pre) / (2.0 * pre), (one - pre) / (2.0 * pre)
+    assert float(kept[0, 5, 5, 5]) == pytest.approx(float(kept_by_one[0, 5, 5, 5]), abs=2e-3)
+    assert 0.2 < float(kept[0, 9, 9, 4]) < float(kept_by_one[0, 9, 9, 4]) - 0.01
+    assert float(low[0, 0, 0, 0]) == 0.0
+    with pytest.raises(ValueError, match="expected a volume"):
+        SimulateLowDose(t1_range_ms=(600.0, 4000.0))(pre[..., 0], pre[..., 0] * 2)
