@@ -25,6 +25,7 @@ from monai_lipcar.physics.signal_model import SignalModel
 __all__ = ["VoxelT1DoseOperator"]
 
 _TISSUES = 24
+_TABLE_POINTS = 1024
 
 
 class VoxelT1DoseOperator(nn.Module):
@@ -81,10 +82,12 @@ class VoxelT1DoseOperator(nn.Module):
         responses = [DoseResponse(signal_model, agent, t1, t2_ms, dose_fraction) for t1 in tissues]
         # recomputed from the arguments, so no part of a weights file
         self.tables: Tensor
-        self.register_buffer("tables", torch.stack([response.table for response in responses]), persistent=False)
+        ends = torch.tensor([response.max_ratio for response in responses], dtype=torch.float64)
+        places = torch.linspace(0.0, 1.0, _TABLE_POINTS, dtype=torch.float64)
+        tables = [response(1.0 + places * (end - 1.0)) for response, end in zip(responses, ends, strict=True)]
+        self.register_buffer("tables", torch.stack(tables), persistent=False)
         self.steps: Tensor
-        steps = torch.tensor([response.step for response in responses], dtype=torch.float64)
-        self.register_buffer("steps", steps, persistent=False)
+        self.register_buffer("steps", (ends - 1.0) / (_TABLE_POINTS - 1), persistent=False)
 
     def forward(self, inputs: Tensor, t1_ms: Tensor) -> Tensor:
         """Low-dose image of (pre, high)."""

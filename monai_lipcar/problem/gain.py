@@ -60,9 +60,8 @@ def operator_gain(
     gain = torch.zeros(len(dose), device=dose.device)
     with torch.inference_mode(False), frozen(operator):
         for _ in range(iterations):
-            _, change = torch.func.jvp(apply, (dose,), (direction,))
+            change = torch.func.jvp(apply, (dose,), (direction,))[1]
             gain = norm(change).square().flatten()
-            _, pull_back = torch.func.vjp(apply, dose)
-            direction = pull_back(change)[0]
+            direction = torch.func.vjp(apply, dose)[1](change)[0]
             direction = direction / norm(direction).clamp(min=1e-30)
     return gain.detach()

@@ -70,9 +70,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
     """
     r1 = _log_uniform(rng, 3.5, 14.0)
     agent = ContrastAgent("drawn", r1=r1, r2=r1 * float(rng.uniform(1.2, 1.6)))
-    sequence = SpinEcho(
-        repetition_time_ms=_log_uniform(rng, 300.0, 900.0), echo_time_ms=float(rng.uniform(4.0, 16.0))
-    )
+    sequence = SpinEcho(repetition_time_ms=_log_uniform(rng, 300.0, 900.0), echo_time_ms=float(rng.uniform(4.0, 16.0)))
     factor = HIGH_RELAXIVITY.r1 / r1 * _log_uniform(rng, 0.6, 1.6)
     usual = rng.random() < 1 / 3
     fraction = _log_uniform(rng, *REDUCED_DOSES)
