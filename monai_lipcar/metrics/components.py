@@ -23,8 +23,8 @@ from scipy import ndimage
 __all__ = ["LESION_SIZES", "SMALL_LESION_MM", "Component", "connected_components", "in_size"]
 
 SMALL_LESION_MM = 5.0
-"""Lesions below it are small: readers find fewer metastases in artificial than in acquired full doses below 5 mm, and as
-many from there on (C. Haase et al., PubMed 39688447)."""
+"""Lesions below it are small: readers find fewer of them in artificial full doses than in acquired ones, but as many of
+those from 5 mm on (metastases: Haase et al., PubMed 39688447)."""
 LESION_SIZES = ("all", "small", "large")
 
 

@@ -73,7 +73,7 @@ def normal_tissue(
     """
     candidates = _near(lesion, spacing) & head.as_subclass(torch.Tensor)
     reference = (high if pre is None else pre).as_subclass(torch.Tensor).float()
-    if pre is not None:
+    if pre is not None and bool(candidates.any()):
         candidates &= smooth_enhancement(pre, high) < VISIBLE_ENHANCEMENT * tissue_brightness(pre, head)
     if not bool(candidates.any()):
         return candidates
@@ -119,15 +119,20 @@ def tissue_noise(image: torch.Tensor, tissue: torch.Tensor) -> float:
         >>> round(tissue_noise(0.3 + noise, noise < 9), 3)
         0.02
     """
-    inside = tissue.as_subclass(torch.Tensor).double()[:, None]
-    values = image.as_subclass(torch.Tensor).double()[:, None] * inside
+    tissue, image = tissue.as_subclass(torch.Tensor), image.as_subclass(torch.Tensor)
+    slices = tissue.flatten(1).any(dim=1)
+    tissue, inside = tissue[slices], tissue[slices].double()[:, None]
+    values = image[slices].double()[:, None] * inside
+
+    if not bool(slices.any()):
+        return float("nan")
 
     def total(of: torch.Tensor) -> torch.Tensor:
         margin = REGION_PIXELS // 2
         return torch.nn.functional.avg_pool2d(of, REGION_PIXELS, 1, margin)[:, 0] * REGION_PIXELS**2
 
     count = total(inside).round()
-    fits = tissue.as_subclass(torch.Tensor) & (count > REGION_PIXELS**2 // 2)
+    fits = tissue & (count > REGION_PIXELS**2 // 2)
     if not bool(fits.any()):
         return float("nan")
     # around the mean of all, so that little is lost by subtracting squares

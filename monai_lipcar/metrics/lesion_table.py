@@ -64,10 +64,16 @@ class LesionScorer:
         """Normal tissue around the lesions, see :func:`normal_tissue`."""
         return normal_tissue(self.lesion, self.head, self.high, self.spacing, self.pre)
 
-    def contrast(self, image: torch.Tensor, size: str = "all") -> dict[str, float]:
-        """``cnr_lesion``, ``lbr_lesion`` and, with ``pre``, ``cep_lesion``: means over the lesions of a size."""
+    def contrast(self, image: torch.Tensor, size: str = "all", noise: float | None = None) -> dict[str, float]:
+        """``cnr_lesion``, ``lbr_lesion`` and, with ``pre``, ``cep_lesion``: means over the lesions of a size.
+
+        Args:
+            image: the image to judge.
+            size: ``"all"``, ``"small"`` or ``"large"``.
+            noise: that of the normal tissue, where it is known already.
+        """
         tissue, pre = self.tissue, self.pre
-        noise = tissue_noise(image, tissue)
+        noise = tissue_noise(image, tissue) if noise is None else noise
         row = {
             "cnr_lesion": self._mean(lambda part: contrast_to_noise(image, part, tissue, noise), size),
             "lbr_lesion": self._mean(lambda part: lesion_to_brain_ratio(image, part, tissue), size),
@@ -105,11 +111,13 @@ class LesionScorer:
     def row(self, image: torch.Tensor) -> dict[str, float]:
         """All of it, the keys of small and large lesions ending in ``_small`` and ``_large``; sizes without lesions
         are left out."""
-        return self._by_size(lambda size: self.contrast(image, size) | self.enhancement(image, size))
+        noise = tissue_noise(image, self.tissue)
+        return self._by_size(lambda size: self.contrast(image, size, noise) | self.enhancement(image, size))
 
     def acquired_row(self) -> dict[str, float]:
         """The contrasts of the acquired image, to compare those of the others with."""
-        return self._by_size(lambda size: self.contrast(self.high, size))
+        noise = tissue_noise(self.high, self.tissue)
+        return self._by_size(lambda size: self.contrast(self.high, size, noise))
 
     def _by_size(self, of: Callable[[str], dict[str, float]]) -> dict[str, float]:
         row: dict[str, float] = {}
