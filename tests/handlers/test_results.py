@@ -366,7 +366,7 @@ def test_false_enhancement_is_measured_in_millimeters(write_study: WriteStudy, t
     study = write_study("sub-01")
     low = nibabel.load(study.members["low"])
     values = low.get_fdata()
-    values[8:12, 15:20, 1] += 16.0  # a fifth of a lesion that the full dose does not show, 20 pixels of 0.25 mm²
+    values[6:10, 14:19, 1] += 16.0  # a fifth of a lesion that the full dose does not show, 20 pixels of 0.25 mm²
     nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), low.affine), study.members["low"])
     run([study], tmp_path / "out").finish()
     metrics = load_record(tmp_path / "out", "sub-01")["metrics"]
