@@ -68,8 +68,9 @@ Row = Mapping[str, float | None]
 
 
 def table(rows: Mapping[str, Row], columns: Sequence[str], names: Mapping[str, str] = METRIC_NAMES) -> str:
-    """Markdown table, an image a row; columns that no row has are left out."""
+    """Markdown table, an image a row; columns that no row has and rows that have no column are left out."""
     columns = [name for name in columns if any(name in row for row in rows.values())]
+    rows = {image: row for image, row in rows.items() if any(name in row for name in columns)}
     lines = ["| | " + " | ".join(names[name] for name in columns) + " |", "| --- |" + " ---: |" * len(columns)]
     for image, row in rows.items():
         cells = [cell(row[name], 2 if "psnr" in name else 3) if name in row else "" for name in columns]

@@ -299,11 +299,14 @@ def test_evaluate(command: Command, dataset: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / "random-0001" / "result.json").read_text())
     assert record["solver"]["name"] == "proximal"
     assert summary["studies"] == 1
-    assert set(summary["mean"]) == {"low", "linear_extrapolation", "simulated"}
+    # the acquired image for its contrasts in the lesions
+    assert set(summary["mean"]) == {"low", "linear_extrapolation", "simulated", "high"}
+    assert summary["mean"]["high"].keys() < summary["mean"]["simulated"].keys()
+    assert "false_enhancement_3mm" in summary["mean"]["simulated"]
     ended = command(*arguments)  # finished already
     assert ended.status == 0
     *table, last = ended.out.splitlines()
-    assert table[0].split() == ["low", "linear", "extrapolation", "simulated"]
+    assert table[0].split() == ["low", "linear", "extrapolation", "simulated", "high"]
     psnr = next(line for line in table if line.startswith("PSNR, head (dB)"))
     assert float(psnr.split()[-1]) == pytest.approx(summary["mean"]["simulated"]["psnr_head"], abs=1e-3)
     assert last == f"mean of 1 studies; each of them in {tmp_path / 'out' / 'metrics.csv'}"

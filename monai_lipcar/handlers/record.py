@@ -26,7 +26,7 @@ from monai_lipcar.networks import file_sha256
 
 __all__ = ["SCHEMA_VERSION", "configuration_changes", "input_hashes", "result_record"]
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 _NOTICE = "simulated image, for research use only, not for diagnosis"
 _RELATIVE_STATUS = ("non_finite", "stalled", "max_iterations", "converged")  # the worst of the slices speaks for all
 

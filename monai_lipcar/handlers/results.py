@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
 
 from monai_lipcar.data import Study, explain_failure
 from monai_lipcar.data.geometry import slice_axis
@@ -224,6 +225,8 @@ class ResultWriter:
             if not bool(torch.isfinite(volume).all()):
                 raise StudyError("the volume contains NaN or infinite values", member=name, advice="export it again")
         axis = slice_axis(np.asarray(target.affine), target.shape[1:])
+        spacing = [float(step) for step in affine_to_spacing(np.asarray(target.affine))]
+        spacing.insert(0, spacing.pop(axis))
 
         def slices_first(volume: torch.Tensor) -> torch.Tensor:
             return volume.as_subclass(torch.Tensor)[0].movedim(axis, 0).float().cpu()
@@ -251,6 +254,8 @@ class ResultWriter:
             head,
             pre=None if forward else pre,
             lesion=None if lesion is None else lesion > 0.5,
+            spacing=spacing,
+            target_name="low" if forward else "high",
         )
         return {name: {key: value for key, value in row.items() if math.isfinite(value)} for name, row in table.items()}
 

@@ -8,20 +8,69 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Metrics of simulated images: similarity over the head, error, recovered enhancement."""
+"""Metrics of simulated images: similarity over the head, error, recovered enhancement, lesions, false enhancement."""
 
 from __future__ import annotations
 
-from .enhancement import enhancement_recovery, enhancing_tissue
+from .components import Component, connected_components
+from .cumulative import (
+    ContrastEnhancementPercentageMetric,
+    ContrastToNoiseMetric,
+    EnhancementBiasMetric,
+    EnhancementRecoveryMetric,
+    EnhancementSlopeMetric,
+    FalseEnhancementMetric,
+    HeadPSNRMetric,
+    HeadSSIMMetric,
+    LesionToBrainRatioMetric,
+    MissedEnhancementMetric,
+)
+from .enhancement import enhancement_bias, enhancement_recovery, enhancement_slope, enhancing_tissue, tissue_brightness
+from .false_enhancement import false_enhancement, is_missed, visible_lesions
 from .image import psnr, relative_error, ssim, ssim_map
+from .lesion import (
+    contrast_enhancement_percentage,
+    contrast_to_noise,
+    lesion_to_brain_ratio,
+    normal_tissue,
+    tissue_noise,
+)
+from .lesion_table import LesionScorer, false_enhancement_row
 from .study import study_metrics
+from .study_metric import StudyMetric
 
 __all__ = [
+    "Component",
+    "ContrastEnhancementPercentageMetric",
+    "ContrastToNoiseMetric",
+    "EnhancementBiasMetric",
+    "EnhancementRecoveryMetric",
+    "EnhancementSlopeMetric",
+    "FalseEnhancementMetric",
+    "HeadPSNRMetric",
+    "HeadSSIMMetric",
+    "LesionScorer",
+    "LesionToBrainRatioMetric",
+    "MissedEnhancementMetric",
+    "StudyMetric",
+    "connected_components",
+    "contrast_enhancement_percentage",
+    "contrast_to_noise",
+    "enhancement_bias",
     "enhancement_recovery",
+    "enhancement_slope",
     "enhancing_tissue",
+    "false_enhancement",
+    "false_enhancement_row",
+    "is_missed",
+    "lesion_to_brain_ratio",
+    "normal_tissue",
     "psnr",
     "relative_error",
     "ssim",
     "ssim_map",
     "study_metrics",
+    "tissue_brightness",
+    "tissue_noise",
+    "visible_lesions",
 ]

@@ -12,12 +12,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from .enhancement import enhancement_recovery, enhancing_tissue
+from .enhancement import enhancement_bias, enhancement_recovery, enhancement_slope, enhancing_tissue
 from .image import psnr, relative_error, ssim
+from .lesion_table import LesionScorer, false_enhancement_row
 
 __all__ = ["study_metrics"]
 
@@ -28,6 +29,8 @@ def study_metrics(
     head: torch.Tensor,
     pre: torch.Tensor | None = None,
     lesion: torch.Tensor | None = None,
+    spacing: Sequence[float] | None = None,
+    target_name: str = "high",
 ) -> dict[str, dict[str, float]]:
     """Metrics of several images of one study against the acquired image.
 
@@ -38,13 +41,23 @@ def study_metrics(
         head: boolean head mask, same shape.
         pre: the image before contrast; gives the metrics in enhancing tissue.
         lesion: boolean lesion mask, same shape; gives the metrics in the lesions, where it marks any.
+        spacing: distance in mm of slices, rows and columns; gives what depends on sizes.
+        target_name: name of the row of the acquired image.
 
     Returns:
         For each image ``ssim_head``, ``psnr_head``, ``relative_error_head``, ``ssim``, ``psnr``, ``relative_error``
-        and, where tissue enhances, ``ssim_enhancing``, ``psnr_enhancing``, ``relative_error_enhancing`` and
-        ``enhancement_recovery``; with a lesion ``psnr_lesion`` and ``relative_error_lesion``, with ``pre`` also
-        ``enhancement_recovery_lesion``.
+        and, where tissue enhances, ``ssim_enhancing``, ``psnr_enhancing``, ``relative_error_enhancing``,
+        ``enhancement_recovery``, ``enhancement_slope`` and ``enhancement_bias``; with a lesion ``psnr_lesion`` and
+        ``relative_error_lesion``, with ``pre`` also ``enhancement_recovery_lesion``. With ``spacing`` and a lesion
+        also those of :class:`~monai_lipcar.metrics.LesionScorer`, and a row ``target_name`` with the contrasts of the
+        acquired image; with ``spacing`` and ``pre`` those of
+        :func:`~monai_lipcar.metrics.lesion_table.false_enhancement_row`.
     """
+    if lesion is not None and not bool(lesion.any()):
+        lesion = None
+    scorer = None
+    if lesion is not None and spacing is not None:
+        scorer = LesionScorer(lesion, head, target, spacing, pre)
     enhancing = None
     if pre is not None:
         enhancing = enhancing_tissue(pre, target, head)
@@ -65,10 +78,18 @@ def study_metrics(
             row["psnr_enhancing"] = psnr(image, target, enhancing)
             row["relative_error_enhancing"] = relative_error(image, target, enhancing)
             row["enhancement_recovery"] = enhancement_recovery(image, pre, target, enhancing)
-        if lesion is not None and bool(lesion.any()):
+            row["enhancement_slope"] = enhancement_slope(image, pre, target, enhancing)
+            row["enhancement_bias"] = enhancement_bias(image, target, enhancing)
+        if lesion is not None:
             row["psnr_lesion"] = psnr(image, target, lesion)
             row["relative_error_lesion"] = relative_error(image, target, lesion)
             if pre is not None:
                 row["enhancement_recovery_lesion"] = enhancement_recovery(image, pre, target, lesion)
+        if scorer is not None:
+            row |= scorer.row(image)
+        if pre is not None and spacing is not None:
+            row |= false_enhancement_row(image, pre, target, head, spacing, lesion)
         table[name] = row
+    if scorer is not None:
+        table[target_name] = scorer.acquired_row()
     return table

@@ -40,12 +40,29 @@ METRIC_NAMES = {
     "psnr_enhancing": "PSNR, enhancing tissue (dB)",
     "relative_error_enhancing": "relative error, enhancing tissue",
     "enhancement_recovery": "enhancement recovery",
+    "enhancement_slope": "enhancement slope",
+    "enhancement_bias": "enhancement bias",
     "psnr_lesion": "PSNR, lesion (dB)",
     "relative_error_lesion": "relative error, lesion",
     "enhancement_recovery_lesion": "enhancement recovery, lesion",
+    "enhancement_slope_lesion": "enhancement slope, lesion",
+    "enhancement_bias_lesion": "enhancement bias, lesion",
+    "cnr_lesion": "contrast-to-noise, lesion",
+    "lbr_lesion": "lesion-to-brain ratio",
+    "cep_lesion": "contrast enhancement, lesion (%)",
+    "visible_lesions": "visible lesions",
+    "missed_lesions": "missed lesions (share)",
+    "false_enhancement_per_cm3": "false enhancement (per cm³)",
+    "false_enhancement_mm": "largest false enhancement (mm)",
+    "false_enhancement_3mm": "false enhancement from 3 mm (share)",
     "ssim": "SSIM, whole image",
     "psnr": "PSNR, whole image (dB)",
 }
+_BY_SIZE = (
+    *("visible_lesions", "missed_lesions", "cnr_lesion", "lbr_lesion", "cep_lesion"),
+    *("enhancement_slope_lesion", "enhancement_bias_lesion", "false_enhancement_per_cm3"),
+)
+_SIZES = {"small": "< 5 mm", "large": "≥ 5 mm"}
 _IMAGE_NAMES = {
     "low": "low dose",
     "high": "high dose",
@@ -142,12 +159,33 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
         figure=base64.b64encode(figure.read_bytes()).decode(),
         metrics=metrics,
         metric_names={key: label for key, label in METRIC_NAMES.items() if any(key in row for row in metrics.values())},
+        by_size=_by_size(metrics),
+        sizes=_SIZES,
+        text=_metric_text,
         motions=motions,
         image_names=_IMAGE_NAMES,
     )
     report = output.folder / "report.html"
     report.write_text(page, encoding="utf-8")
     return {"figure": figure, "report": report}
+
+
+def _by_size(metrics: dict[str, dict[str, float]]) -> dict[str, str]:
+    """Labels of what the record says of small and of large lesions; nothing where no lesion is marked."""
+    if not any(f"visible_lesions_{size}" in row for row in metrics.values() for size in _SIZES):
+        return {}
+    known = {name for row in metrics.values() for name in row}
+    return {name: METRIC_NAMES[name] for name in _BY_SIZE if any(f"{name}_{size}" in known for size in _SIZES)}
+
+
+def _metric_text(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if name.startswith("visible_lesions"):
+        return f"{value:.0f}"
+    if "psnr" in name:
+        return f"{value:.2f}"
+    return f"{value:.1f}" if name.startswith("cep_lesion") or name.endswith("_mm") else f"{value:.3f}"
 
 
 def _draw(study: Study, folder: Path, record: dict[str, Any]) -> Path:

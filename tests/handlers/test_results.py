@@ -350,6 +350,33 @@ def test_metrics_in_the_lesion(write_study: WriteStudy, tmp_path: Path) -> None:
     recovery = (simulated - nibabel.load(study.members["pre"]).get_fdata())[mask > 0].mean() / 80.0
     assert metrics["simulated"]["enhancement_recovery_lesion"] == pytest.approx(recovery, rel=1e-4)
     assert metrics["low"]["enhancement_recovery_lesion"] == pytest.approx(0.2, abs=0.02)
+    # one lesion of 10 pixels of 0.5 mm: sizes are those of the affine, 0.5 x 0.5 x 3 mm
+    for row in metrics.values():
+        assert "cep_lesion_large" in row or "cep_lesion_small" in row
+    assert list(metrics) == ["low", "linear_extrapolation", "simulated", "high"]
+    assert metrics["high"]["cep_lesion"] == pytest.approx(100 * 80 / 60, rel=1e-4)
+    assert metrics["high"]["lbr_lesion"] == pytest.approx(140 / 60, rel=1e-4)
+    assert "psnr" not in metrics["high"]
+    assert metrics["low"]["cep_lesion"] == pytest.approx(100 * 16 / 60, rel=0.05)
+    assert metrics["low"]["visible_lesions"] == 1
+    assert metrics["simulated"]["missed_lesions"] == 0.0
+
+
+def test_false_enhancement_is_measured_in_millimeters(write_study: WriteStudy, tmp_path: Path) -> None:
+    study = write_study("sub-01")
+    low = nibabel.load(study.members["low"])
+    values = low.get_fdata()
+    values[6:10, 14:19, 1] += 16.0  # a fifth of a lesion that the full dose does not show, 20 pixels of 0.25 mm²
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), low.affine), study.members["low"])
+    run([study], tmp_path / "out").finish()
+    metrics = load_record(tmp_path / "out", "sub-01")["metrics"]
+    assert list(metrics) == ["low", "linear_extrapolation", "simulated"]
+    for image in ("linear_extrapolation", "simulated"):
+        row = metrics[image]
+        assert row["false_enhancement_mm"] == pytest.approx(2 * math.sqrt(5 / math.pi), rel=0.1)
+        assert row["false_enhancement_3mm"] == 0.0
+        head = 3 * 529 * 0.75 / 1000  # cm³ of a disk of 26 pixels
+        assert row["false_enhancement_per_cm3"] == pytest.approx(1 / head, rel=0.1)
 
 
 @pytest.mark.parametrize("place", ["data", "data/results", "data/sub-01", "data/sub-01/results"])

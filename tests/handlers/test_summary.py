@@ -46,6 +46,7 @@ def test_mean_and_standard_deviation(tmp_path: Path, studies: list[str]) -> None
     assert summary["bundle"] == "ph2l_tv"
     assert summary["studies"] == 2
     assert summary["mean"] == {"low": {"psnr": 22.0}, "simulated": {"psnr": 31.5, "recovery": 0.8}}
+    assert summary["count"] == {"low": {"psnr": 2}, "simulated": {"psnr": 2, "recovery": 1}}
     # of a sample: |20 - 24| / sqrt(2); a single value has none
     assert summary["std"]["low"]["psnr"] == pytest.approx(2.8284271)
     assert summary["std"]["simulated"] == {"psnr": pytest.approx(2.1213203), "recovery": 0.0}
@@ -63,8 +64,29 @@ def test_a_row_for_each_study_and_image(tmp_path: Path, studies: list[str]) -> N
     ]
 
 
+def test_what_is_no_number_does_not_spoil_the_mean(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"psnr": 20.0, "missed": None}, {"psnr": None}, {"psnr": float("nan"), "missed": 0.5}]
+    studies = [write_result(tmp_path, f"s{index}", {"simulated": row}) for index, row in enumerate(rows)]
+    summary = write_summary(tmp_path, studies, "l2h")
+    assert summary["studies"] == 3
+    assert summary["mean"] == {"simulated": {"psnr": 20.0, "missed": 0.5}}
+    assert summary["count"] == {"simulated": {"psnr": 1, "missed": 1}}
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == [
+        "study_id,image,psnr,missed",
+        "s0,simulated,20.0,",
+        "s1,simulated,,",
+        "s2,simulated,,0.5",
+    ]
+
+
 def test_no_metrics_at_all(tmp_path: Path) -> None:
-    assert write_summary(tmp_path, ["unfinished"], "l2h") == {"bundle": "l2h", "studies": 0, "mean": {}, "std": {}}
+    assert write_summary(tmp_path, ["unfinished"], "l2h") == {
+        "bundle": "l2h",
+        "studies": 0,
+        "mean": {},
+        "std": {},
+        "count": {},
+    }
     assert (tmp_path / "metrics.csv").read_text().strip() == "study_id,image"
 
 

@@ -14,11 +14,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue
+from monai_lipcar.metrics import (
+    enhancement_bias,
+    enhancement_recovery,
+    enhancement_slope,
+    enhancing_tissue,
+    tissue_brightness,
+)
 
 
 def block(value: float) -> torch.Tensor:
@@ -77,3 +86,65 @@ def test_meta_tensors() -> None:
     enhancing = enhancing_tissue(pre, high)
     assert type(enhancing) is torch.Tensor
     assert enhancement_recovery(0.5 * (pre + high), pre, high, enhancing) == pytest.approx(0.5, rel=1e-6)
+
+
+def test_slope_against_numpy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pre, high, simulated = torch.rand(3, 2, 8, 8, generator=generator)
+    mask = torch.rand(2, 8, 8, generator=generator) > 0.5
+    expected = np.polyfit((high - pre)[mask].double(), (simulated - pre)[mask].double(), 1)[0]
+    assert enhancement_slope(simulated, pre, high, mask) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_slope_tells_what_recovery_and_bias_do_not() -> None:
+    pre, high = torch.full((1, 4, 5), 0.3), 0.3 + torch.linspace(0.1, 0.5, 20).reshape(1, 4, 5)
+    everywhere = high > 0
+    flattened = pre + 0.3 + 0.5 * (high - pre - 0.3)  # all enhancement drawn towards its mean
+    assert enhancement_recovery(flattened, pre, high, everywhere) == pytest.approx(1.0, rel=1e-6)
+    assert enhancement_bias(flattened, high, everywhere) == pytest.approx(0.0, abs=1e-7)
+    assert enhancement_slope(flattened, pre, high, everywhere) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_noise_in_the_acquired_image_flattens_the_slope() -> None:
+    true = 0.3 + 0.1 * torch.randn(50000, generator=torch.Generator().manual_seed(0))
+    high = true + 0.05 * torch.randn(50000, generator=torch.Generator().manual_seed(1))
+    slope = enhancement_slope(true, torch.zeros(50000), high, high > -9)
+    assert slope == pytest.approx(0.1**2 / (0.1**2 + 0.05**2), rel=0.02)
+
+
+def test_no_line_through_too_little() -> None:
+    pre, high = torch.zeros(12), torch.linspace(0.2, 0.6, 12)
+    assert math.isnan(enhancement_slope(high, pre, high, torch.arange(12) < 9))
+    assert enhancement_slope(high, pre, high, torch.arange(12) < 10) == pytest.approx(1.0)
+    assert math.isnan(enhancement_slope(high, pre, torch.full((12,), 0.7), high > 0))
+    assert math.isnan(enhancement_slope(high, high, high + 0.2, high > 0))  # alike but for rounding
+
+
+def test_bias_by_hand() -> None:
+    high, simulated = torch.tensor([0.6, 0.5, 0.4]), torch.tensor([0.5, 0.3, 0.9])
+    mask = torch.tensor([True, True, False])
+    assert enhancement_bias(simulated, high, mask) == pytest.approx(-0.15, rel=1e-5)
+    assert enhancement_bias(high, high, mask) == 0.0
+    assert math.isnan(enhancement_bias(simulated, high, ~mask & mask))
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10**6), factor=st.floats(0.01, 1000.0), gain=st.floats(0.1, 3.0))
+def test_units_scale_the_bias_and_not_the_slope(seed: int, factor: float, gain: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    pre, uptake = torch.rand(2, 200, generator=generator, dtype=torch.float64)
+    high, mask = pre + uptake, uptake > 0.2
+    assert enhancement_slope(high, pre, high, mask) == pytest.approx(1.0)
+    assert enhancement_bias(high, high, mask) == 0.0
+    simulated = pre + gain * uptake
+    assert enhancement_slope(factor * simulated, factor * pre, factor * high, mask) == pytest.approx(gain)
+    assert enhancement_recovery(factor * simulated, factor * pre, factor * high, mask) == pytest.approx(gain)
+    bias = enhancement_bias(simulated, high, mask)
+    assert enhancement_bias(factor * simulated, factor * high, mask) == pytest.approx(factor * bias, abs=1e-9 * factor)
+
+
+def test_brightness_is_a_median_over_the_head() -> None:
+    pre = torch.tensor([[0.0, 0.1, 0.2], [0.25, 0.3, 0.9]])
+    assert tissue_brightness(pre, pre > 0.05) == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="the head mask is empty"):
+        tissue_brightness(pre, pre > 1)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.metrics import PSNRMetric, SSIMMetric
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
@@ -46,6 +47,43 @@ def test_psnr_and_relative_error_against_scikit_image() -> None:
     u, v = image.double().numpy(), target.double().numpy()
     assert psnr(image, target) == pytest.approx(peak_signal_noise_ratio(v, u, data_range=1.0), abs=1e-4)
     assert relative_error(image, target) == pytest.approx(normalized_root_mse(v, u), rel=1e-5)
+
+
+def test_psnr_is_that_of_monai_for_the_range_1() -> None:
+    image, target = pair(3, 20, 24)
+    assert psnr(image, target) == pytest.approx(PSNRMetric(1.0)(image[None], target[None]).item(), abs=1e-4)
+    mask = target > 0.3
+    in_mask = PSNRMetric(1.0)(image[mask][None, None], target[mask][None, None]).item()
+    assert psnr(image, target, mask) == pytest.approx(in_mask, abs=1e-4)
+    reference = peak_signal_noise_ratio(target[mask].double().numpy(), image[mask].double().numpy(), data_range=1.0)
+    assert psnr(image, target, mask) == pytest.approx(reference, abs=1e-4)
+
+
+def test_ssim_is_that_of_monai_away_from_the_border() -> None:
+    image, target = pair(3, 20, 24)
+    inner = torch.zeros(3, 20, 24, dtype=torch.bool)
+    inner[:, 5:-5, 5:-5] = True  # MONAI looks only where the whole window fits
+    expected = SSIMMetric(spatial_dims=2, data_range=1.0)(image[:, None], target[:, None]).mean().item()
+    assert ssim(image, target, inner) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_air_decides_the_global_ssim_and_not_that_of_the_head() -> None:
+    generator = torch.Generator().manual_seed(0)
+    head = torch.zeros(2, 64, 64, dtype=torch.bool)
+    head[:, 20:44, 20:44] = True
+    target = torch.where(head, torch.rand(2, 64, 64, generator=generator), torch.zeros(()))
+    noise = 0.03 * torch.randn(2, 64, 64, generator=generator).abs()
+    simulated = torch.where(head, target, noise)
+    inner = torch.zeros_like(head)
+    inner[:, 25:39, 25:39] = True  # what no window reaches out of
+    assert ssim(simulated, target, inner) == pytest.approx(1.0, abs=1e-5)
+    assert ssim(simulated, target, head) > 0.95
+    assert ssim(simulated, target) < 0.5
+    for image, bound in ((simulated, 0.5), (target, 1.0)):
+        expected = np.stack([reference_ssim(u.numpy(), v.numpy()) for u, v in zip(image, target, strict=True)])
+        assert ssim(image, target) == pytest.approx(expected.mean(), abs=1e-5)
+        assert ssim(image, target, head) == pytest.approx(expected[head.numpy()].mean(), abs=1e-5)
+        assert expected.mean() <= bound + 1e-9
 
 
 def test_psnr_and_relative_error_by_hand() -> None:

@@ -12,16 +12,38 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, psnr, relative_error, ssim, study_metrics
+from monai_lipcar.metrics import (
+    LesionScorer,
+    enhancement_bias,
+    enhancement_recovery,
+    enhancement_slope,
+    enhancing_tissue,
+    false_enhancement_row,
+    psnr,
+    relative_error,
+    ssim,
+    study_metrics,
+)
 
 HEAD = {"ssim_head", "psnr_head", "relative_error_head"}
 WHOLE = {"ssim", "psnr", "relative_error"}
-ENHANCING = {"ssim_enhancing", "psnr_enhancing", "relative_error_enhancing", "enhancement_recovery"}
+ENHANCING = {
+    *("ssim_enhancing", "psnr_enhancing", "relative_error_enhancing"),
+    *("enhancement_recovery", "enhancement_slope", "enhancement_bias"),
+}
 LESION = {"psnr_lesion", "relative_error_lesion", "enhancement_recovery_lesion"}
+CONTRAST = {"cnr_lesion", "lbr_lesion", "cep_lesion"}
+IN_LESION = {"enhancement_slope_lesion", "enhancement_bias_lesion", "missed_lesions", "visible_lesions"}
+FALSE = {
+    *("false_enhancement_per_cm3", "false_enhancement_per_cm3_small", "false_enhancement_per_cm3_large"),
+    *("false_enhancement_mm", "false_enhancement_3mm"),
+}
 
 
 @pytest.fixture
@@ -53,6 +75,12 @@ def test_every_image_has_a_row_of_the_single_metrics(study: dict[str, Tensor]) -
     assert row["psnr_enhancing"] == psnr(simulated, high, enhancing)
     assert row["relative_error_enhancing"] == relative_error(simulated, high, enhancing)
     assert row["enhancement_recovery"] == enhancement_recovery(simulated, study["pre"], high, enhancing)
+    assert math.isnan(row["enhancement_slope"])  # all enhance alike
+    graded = high + 0.1 * torch.linspace(0, 1, 20)
+    row_of_graded = study_metrics({"s": simulated}, graded, head, study["pre"])["s"]
+    enhancing_there = enhancing_tissue(study["pre"], graded, head)
+    assert row_of_graded["enhancement_slope"] == enhancement_slope(simulated, study["pre"], graded, enhancing_there)
+    assert row["enhancement_bias"] == enhancement_bias(simulated, high, enhancing)
     assert table["low"]["enhancement_recovery"] == pytest.approx(0.2, abs=0.02)
     assert table["low"]["psnr_head"] < row["psnr_head"]
 
@@ -85,3 +113,47 @@ def test_lesions_have_rows_of_their_own(study: dict[str, Tensor]) -> None:
     assert without_pre.keys() == HEAD | WHOLE | LESION - {"enhancement_recovery_lesion"}
     no_lesion = study_metrics(images, high, study["head"], pre, torch.zeros_like(lesion))["simulated"]
     assert no_lesion.keys() == HEAD | WHOLE | ENHANCING
+
+
+def test_with_millimeters_there_are_sizes(study: dict[str, Tensor]) -> None:
+    simulated = 0.95 * study["high"] + 0.01
+    head, pre, high = study["head"], study["pre"], study["high"]
+    lesion = high > 0.5
+    spacing = (5.0, 1.0, 1.0)
+    table = study_metrics({"low": study["low"], "simulated": simulated}, high, head, pre, lesion, spacing)
+    assert list(table) == ["low", "simulated", "high"]
+    row = table["simulated"]
+    large = {f"{name}_large" for name in CONTRAST | IN_LESION}
+    assert row.keys() == HEAD | WHOLE | ENHANCING | LESION | CONTRAST | IN_LESION | large | FALSE
+    scorer = LesionScorer(lesion, head, high, spacing, pre)
+    expected = scorer.row(simulated) | false_enhancement_row(simulated, pre, high, head, spacing, lesion)
+    # no noise in the simulated image, no contrast-to-noise ratio
+    assert {name: row[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+    assert table["high"] == pytest.approx(scorer.acquired_row(), nan_ok=True)
+    assert table["high"].keys() == CONTRAST | {f"{name}_large" for name in CONTRAST}
+
+
+def test_false_enhancement_needs_no_lesion_mask(study: dict[str, Tensor]) -> None:
+    images, spacing = {"simulated": study["high"].clone()}, (5.0, 1.0, 1.0)
+    images["simulated"][0, 6:10, 6:10] = 0.5
+    table = study_metrics(images, study["high"], study["head"], study["pre"], spacing=spacing)
+    assert list(table) == ["simulated"]
+    row = table["simulated"]
+    assert row.keys() == HEAD | WHOLE | ENHANCING | FALSE
+    assert row["false_enhancement_3mm"] == 1.0
+    assert row["false_enhancement_mm"] == pytest.approx(4.51, abs=0.01)
+    assert row["false_enhancement_per_cm3"] == row["false_enhancement_per_cm3_small"] == pytest.approx(1 / 2.94)
+    assert row["false_enhancement_per_cm3_large"] == 0.0
+
+
+def test_a_target_of_another_name_and_no_pre(study: dict[str, Tensor]) -> None:
+    """A forward operator, judged against the acquired low dose."""
+    lesion = study["high"] > 0.5
+    low, head = study["low"], study["head"]
+    table = study_metrics(
+        {"simulated": 0.9 * low}, low, head, lesion=lesion, spacing=(5.0, 1.0, 1.0), target_name="low"
+    )
+    contrast = {"cnr_lesion", "lbr_lesion"}
+    assert table["low"].keys() == contrast | {f"{name}_large" for name in contrast}
+    assert table["simulated"]["cnr_lesion"] == pytest.approx(table["low"]["cnr_lesion"], rel=1e-4)
+    assert table["simulated"]["lbr_lesion"] == pytest.approx(table["low"]["lbr_lesion"], rel=1e-4)

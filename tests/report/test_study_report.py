@@ -198,6 +198,34 @@ def test_a_metric_that_only_some_images_have_is_shown(finish: Finish, tmp_path: 
     assert facts["enhancement recovery"] == ["", "1.020"]
 
 
+def test_lesions_are_shown_by_size(finish: Finish, tmp_path: Path) -> None:
+    contrast = {"cnr_lesion": 7.0, "cep_lesion": 84.56, "cep_lesion_small": 60.0, "cep_lesion_large": 110.0}
+    counts = {"visible_lesions": 3.0, "visible_lesions_small": 2.0, "missed_lesions_small": 0.5}
+    metrics = {
+        **METRICS,
+        "simulated": {**METRICS["simulated"], **contrast, **counts, "false_enhancement_mm": 2.345},
+        "high": {"cep_lesion": 100.0, "cep_lesion_small": 80.04},
+    }
+    page = Page(study_report(finish(metrics=metrics, **SOLVED), tmp_path / "out")["report"])
+    rows = [(name.strip(), [cell.strip() for cell in cells]) for name, *cells in page.rows]
+    assert rows[0] == ("", ["low dose", "simulated", "high dose"])
+    assert ("contrast enhancement, lesion (%)", ["", "84.6", "100.0"]) in rows
+    assert ("visible lesions", ["", "3", ""]) in rows
+    assert ("largest false enhancement (mm)", ["", "2.3", ""]) in rows
+    by_size = rows[rows.index(("", ["< 5 mm", "≥ 5 mm"] * 3)) :]
+    assert by_size[1:4] == [
+        ("visible lesions", ["", "", "2", "", "", ""]),
+        ("missed lesions (share)", ["", "", "0.500", "", "", ""]),
+        ("contrast enhancement, lesion (%)", ["", "", "60.0", "110.0", "80.0", ""]),
+    ]
+    assert by_size[4][0] != "lesion-to-brain ratio"  # which nobody has
+
+
+def test_without_lesions_there_are_no_sizes(finish: Finish, tmp_path: Path) -> None:
+    metrics = {"simulated": {**METRICS["simulated"], "false_enhancement_per_cm3_small": 0.1}}
+    assert "by size" not in Page(study_report(finish(metrics=metrics, **SOLVED), tmp_path / "out")["report"]).text
+
+
 def test_without_a_target_nothing_is_compared(finish: Finish, tmp_path: Path) -> None:
     page = Page(study_report(finish(members=("pre", "low"), **SOLVED), tmp_path / "out")["report"])
     assert "Against the acquired image" not in page.text
