@@ -26,10 +26,9 @@ __all__ = [
 ]
 
 VISIBLE_ENHANCEMENT = 0.2
-"""Share of the tissue's brightness before contrast from which on enhancement is seen: the usual border of what enhances
-at all is 15 % (renal masses: V. Ho et al., Radiology 224, 2002), and from 20 % on it surely does."""
+"""Share of the tissue's brightness before contrast from which on enhancement is taken to be seen."""
 HIDDEN_ENHANCEMENT = 0.1
-"""Share below which it surely does not."""
+"""Share below which it is taken not to be seen; what lies between the two counts neither way."""
 FEWEST_VOXELS = 10
 
 

@@ -58,10 +58,10 @@ def false_enhancement(
     such a voxel belong to it where :math:`x^{sim} - x_P \ge t_v` (the median rounds corners off). Nothing counts in the
     lesion mask, where the acquired image enhances (:math:`\mu(x_H - x_P) \ge t_v`), and within 2 pixels of either.
 
-    The thresholds :math:`t_v` and :math:`t_h` are 20 % and 10 % of the median of :math:`x_P` over the head: clinically,
-    15 % is the border between what enhances and what does not (V. Ho et al., Radiology 224, 2002). :math:`k = 5` keeps
-    noise from counting where it reaches :math:`t_v`: Gaussian noise exceeds it in 3 of ten million voxels. The median
-    removes what is smaller than 5 pixels of a 3x3 neighborhood.
+    The thresholds :math:`t_v` and :math:`t_h` are 20 % and 10 % of the median of :math:`x_P` over the head, a choice:
+    what lies between them is neither enhancement nor its absence. :math:`k = 5` keeps noise from counting where it
+    reaches :math:`t_v`: Gaussian noise exceeds it in 3 of ten million voxels. The median removes what is smaller than 5
+    pixels of a 3x3 neighborhood.
 
     Args:
         simulated: the image to judge, (S, H, W), slices first, in any unit in which empty space is 0.
