@@ -233,7 +233,7 @@ def batches(loader: torch.utils.data.DataLoader[Any], count: int) -> Iterator[di
 
 def extra(batch: dict[str, Any]) -> dict[str, Any]:
     """What the network takes beside the image."""
-    return {"dose_fraction": batch["dose_fraction"]} if "dose_fraction" in batch else {}
+    return {"response": batch["response"]} if "response" in batch else {}
 
 
 def judge(network: torch.nn.Module, operator: str, config: ConfigParser) -> dict[str, float]:
@@ -247,7 +247,7 @@ def judge(network: torch.nn.Module, operator: str, config: ConfigParser) -> dict
     for number in tqdm(range(0, len(dataset), EVERY), desc="validation", leave=False):
         sample = dataset[number]
         pair = torch.cat([sample["pre"], sample[dose]])[None].as_subclass(torch.Tensor).float()
-        given = {"dose_fraction": torch.tensor([sample["dose_fraction"]])}
+        given = {"response": sample["response"][None]}
         with torch.inference_mode():
             sample["output"] = network(pair, **given)[0]
         for name, kept in members.items():

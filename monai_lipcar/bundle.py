@@ -198,8 +198,8 @@ def training_studies(
     """
 
     def fits(study: Study) -> bool:
-        known = study.dose_fraction
-        return dose_fraction is None or known is None or math.isclose(known, dose_fraction, rel_tol=0.01)
+        known = study.acquisition
+        return not dose_fraction or not known or math.isclose(known.dose_fraction, dose_fraction, rel_tol=0.01)
 
     if chosen := [study for study in split[section] if fits(study)]:
         return chosen

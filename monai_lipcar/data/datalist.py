@@ -15,11 +15,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from monai_lipcar.data.acquisition import parse_acquisition
 from monai_lipcar.data.atomic import write_text
-from monai_lipcar.data.dose import check_study_dose
 from monai_lipcar.data.studies import MEMBERS, Study, missing_member
 from monai_lipcar.errors import ConfigurationError, StudyError
 
@@ -41,7 +42,7 @@ def load_datalist(
 
     The file is ``{"training": [entry, ...], "validation": [...], "test": [...]}``, an entry
     ``{"study_id": ..., "pre": path, "low": path, "high": path, "lesion": path}``, and
-    ``"dose_fraction"`` where it is not the same for all. Without ``study_id`` a study is
+    ``"acquisition": {"dose_fraction": 0.1, ...}`` where it is not the same for all. Without ``study_id`` a study is
     called like the folder that its first member is in. Other keys of an entry are ignored, with a warning.
     (``monai.data.load_decathlon_datalist`` would resolve paths under the keys "image" and "label" only.)
 
@@ -102,7 +103,7 @@ def write_datalist(datalist_file: str | Path, split: Mapping[str, Sequence[Study
             {
                 "study_id": study.study_id,
                 **{key: _portable(path, base) for key, path in study.members.items()},
-                **({} if study.dose_fraction is None else {"dose_fraction": study.dose_fraction}),
+                **({} if study.acquisition is None else {"acquisition": asdict(study.acquisition)}),
             }
             for study in studies
         ]
@@ -148,17 +149,17 @@ def _read_entry(place: str, file: Path, entry: Mapping[str, Any], base: Path, re
     if study_id is None:
         study_id = next(iter(members.values())).resolve().parent.name
     problems = tuple(missing_member(str(study_id), name, given) for name in required if name not in members)
-    dose_fraction = entry.get("dose_fraction")
+    acquisition = None
     try:
-        if dose_fraction is not None:
-            dose_fraction = check_study_dose(dose_fraction, str(study_id), file.name)
+        if entry.get("acquisition") is not None:
+            acquisition = parse_acquisition(entry["acquisition"], str(study_id), file.name)
     except StudyError as error:
-        problems, dose_fraction = (*problems, error), None
+        problems = (*problems, error)
     try:
-        study = Study(study_id, members, problems, dose_fraction)
+        study = Study(study_id, members, problems, acquisition)
     except ConfigurationError as error:
         raise ConfigurationError(f"datalist {file}, {place}: {error}") from error
-    ignored = sorted(set(entry) - set(MEMBERS) - {"study_id", "dose_fraction"})
+    ignored = sorted(set(entry) - set(MEMBERS) - {"study_id", "acquisition"})
     if ignored:
         logger.warning("datalist %s, %s: the keys %s are ignored", file, place, ignored)
     return study

@@ -31,6 +31,7 @@ from monai_lipcar.data.geometry import slice_axis
 from monai_lipcar.data.slice_cache import CachedStudy, SliceCache, file_stats
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import ConfigurationError, StudyError
+from monai_lipcar.physics.acquisition import Acquisition
 
 __all__ = ["SliceDataset", "SliceSampler"]
 
@@ -49,8 +50,8 @@ class SliceDataset(Dataset[Any]):
     ``failures``.
 
     A sample is a dictionary: each of ``keys`` a float32 tensor (1, H, W), ``"study_id"``, and ``"slice_index"``,
-    counted along the slice axis of the volume, slices left out included; with ``dose_fraction`` also
-    ``"dose_fraction"``, that of the study. All samples of a batch need the same size:
+    counted along the slice axis of the volume, slices left out included; with ``acquisition`` also ``"response"``, the
+    tables of the study's :class:`~monai_lipcar.physics.DoseResponse`. All samples of a batch need the same size:
     crop or pad in ``transform`` when the studies differ.
 
     ``transform`` is random through MONAI's ``Randomizable`` interface. Before each sample its random state is set
@@ -70,7 +71,7 @@ class SliceDataset(Dataset[Any]):
         seed: of the random transforms.
         min_foreground: least fraction of a slice, 0 to 1, that must be foreground (above Otsu's threshold of the
             volume) for the slice to be kept.
-        dose_fraction: of the studies that do not say theirs.
+        acquisition: of the studies that do not say theirs.
         rank: number of this process.
         num_replicas: number of processes that construct this data set at the same time.
 
@@ -87,7 +88,7 @@ class SliceDataset(Dataset[Any]):
         transform: Transform | Sequence[Transform] | None = None,
         seed: int = 0,
         min_foreground: float = 0.02,
-        dose_fraction: float | None = None,
+        acquisition: Acquisition | None = None,
         rank: int = 0,
         num_replicas: int = 1,
     ) -> None:
@@ -95,8 +96,13 @@ class SliceDataset(Dataset[Any]):
         self.seed = seed
         self.transform = Compose(transform) if isinstance(transform, Sequence) else transform
         self.failures: list[StudyError] = []
-        self.dose_fraction = dose_fraction
-        self._fractions = {study.study_id: study.dose_fraction or dose_fraction for study in studies}
+        self._responses: dict[str, torch.Tensor] = {}
+        if acquisition is not None:
+            shared = acquisition.response().tables.float()
+            self._responses = {
+                study.study_id: study.acquisition.response().tables.float() if study.acquisition else shared
+                for study in studies
+            }
         # shared memory: workers that outlive an epoch see the new one too
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         _refuse_duplicates(studies)
@@ -139,8 +145,8 @@ class SliceDataset(Dataset[Any]):
             key: torch.from_numpy(image[None]) for key, image in zip(self.keys, images, strict=True)
         }
         sample.update(study_id=entry.study_id, slice_index=slice_index)
-        if self.dose_fraction is not None:
-            sample["dose_fraction"] = self._fractions[entry.study_id]
+        if self._responses:
+            sample["response"] = self._responses[entry.study_id]
         if self.transform is None:
             return sample
         if isinstance(self.transform, Randomizable):
@@ -151,9 +157,10 @@ class SliceDataset(Dataset[Any]):
     @property
     def dose_fractions(self) -> tuple[float, float] | None:
         """Smallest and largest dose fraction of its studies, or None where they do not matter."""
-        fractions = [self._fractions[entry.study_id] for entry in self._entries]
-        known = [fraction for fraction in fractions if fraction is not None]
-        return (min(known), max(known)) if self.dose_fraction is not None else None
+        if not self._responses:
+            return None
+        fractions = [float(self._responses[entry.study_id][0, 0]) for entry in self._entries]
+        return min(fractions), max(fractions)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose random transforms are drawn. Resuming needs nothing else.

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from monai_lipcar.data.dose import read_dose
+from monai_lipcar.data.acquisition import read_acquisition
 from monai_lipcar.data.formats import SUFFIXES, find_fault
 from monai_lipcar.errors import ConfigurationError, StudyError
+from monai_lipcar.physics.acquisition import Acquisition
 
 __all__ = ["MEMBERS", "Study", "find_studies", "member_label", "missing_member"]
 
@@ -36,7 +37,7 @@ class Study:
         members: path of each volume present; keys from :data:`MEMBERS`.
         problems: what discovery found wrong. The first of them is raised by :meth:`check` only, so that an
             unusable study fails by itself while the others are done.
-        dose_fraction: low dose over high dose, where the study says it: see :mod:`~monai_lipcar.data.dose`.
+        acquisition: dose fraction, sequence and agent, where the study says them.
 
     Raises:
         ConfigurationError: when the id cannot name a folder, or a member is unknown.
@@ -50,7 +51,7 @@ class Study:
     study_id: str
     members: Mapping[str, Path]
     problems: tuple[StudyError, ...] = field(default=(), compare=False)
-    dose_fraction: float | None = None
+    acquisition: Acquisition | None = None
 
     def __post_init__(self) -> None:
         # ids become folders of results: none may lead out of the output folder, or break a line of the log
@@ -101,9 +102,9 @@ def find_studies(dataset_dir: str | Path, required: Sequence[str] = ("pre", "low
     """List the studies of a dataset folder ``DIR/<study_id>/{pre,low,high,lesion}``.
 
     A member is a ``.nii.gz``, ``.nii``, ``.nrrd`` or ``.mha`` file, or a folder of DICOM files, of that name. Every
-    sub-folder is a study, except those whose name starts with a dot; its ``dose.json`` may tell its dose fraction. One
-    that cannot be used, because a required member is missing or is there twice, is listed too, and says so when
-    :meth:`Study.check` is called.
+    sub-folder is a study, except those whose name starts with a dot; its ``acquisition.json`` may tell dose, sequence
+    and agent. One that cannot be used, because a required member is missing or is there twice, is listed too, and says
+    so when :meth:`Study.check` is called.
 
     Args:
         dataset_dir: the dataset folder.
@@ -188,9 +189,9 @@ def _study_in(folder: Path, required: Sequence[str]) -> Study:
     present = listing if len(listing) <= 8 else [*listing[:8], f"{len(listing) - 8} more"]
     problems += [missing_member(folder.name, name, present) for name in required if name not in found]
     members = {name: found[name][0] for name in MEMBERS if len(found.get(name, ())) == 1}
-    dose_fraction = None
+    acquisition = None
     try:
-        dose_fraction = read_dose(folder)
+        acquisition = read_acquisition(folder)
     except StudyError as error:
         problems.append(error)
-    return Study(folder.name, members, tuple(problems), dose_fraction)
+    return Study(folder.name, members, tuple(problems), acquisition)

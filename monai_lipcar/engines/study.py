@@ -13,9 +13,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from monai.transforms import Transform
 
 from monai_lipcar.data import Study, explain_failure
 from monai_lipcar.errors import StudyError
+from monai_lipcar.physics import Acquisition
 
 __all__ = ["StudyDataset", "StudyEvaluator", "collate_study", "prepare_study"]
 
@@ -95,7 +96,7 @@ class StudyDataset(Dataset):
     Args:
         data: the studies.
         transform, required, optional: see :func:`prepare_study`.
-        dose_fraction: of this run; a study that says it has another one is not computed.
+        acquisition: of this run; a study that says it was acquired otherwise is not computed.
     """
 
     def __init__(
@@ -104,10 +105,10 @@ class StudyDataset(Dataset):
         transform: Transform | None = None,
         required: Sequence[str] = ("pre", "low"),
         optional: Sequence[str] = (),
-        dose_fraction: float | None = None,
+        acquisition: Acquisition | None = None,
     ) -> None:
         super().__init__(data=data, transform=None)
-        self.dose_fraction = dose_fraction
+        self.acquisition = acquisition
         self.preprocessing = transform
         self.required = tuple(required)
         self.optional = tuple(optional)
@@ -121,7 +122,7 @@ class StudyDataset(Dataset):
             len(self.data),
         )
         try:
-            self._check_dose(study)
+            self._check_acquisition(study)
             prepared = prepare_study(study, self.preprocessing, self.required, self.optional)
         except StudyError as error:
             return {_RECORD: {"study": study, "error": error}}
@@ -129,13 +130,18 @@ class StudyDataset(Dataset):
         record = {key: value for key, value in prepared.items() if key not in tensors}
         return {**tensors, _RECORD: {**record, "study": study}}
 
-    def _check_dose(self, study: Study) -> None:
-        expected, found = self.dose_fraction, study.dose_fraction
-        if expected is not None and found is not None and not math.isclose(expected, found, rel_tol=0.01):
+    def _check_acquisition(self, study: Study) -> None:
+        expected, found = self.acquisition, study.acquisition
+        if expected is None or found is None:
+            return
+        if differing := expected.differences(found):
+            own, others = asdict(expected), asdict(found)
             raise StudyError(
-                f"expected the dose fraction of this run, {expected:g}; the study says {found:g}",
+                "expected what this run is set to, "
+                + ", ".join(f"{name} {own[name]}; the study says {others[name]}" for name in differing),
                 study=study.study_id,
-                advice=f"run studies of one dose fraction together, this one with dose_fraction {found:g}",
+                advice="run studies of one acquisition together, this one with "
+                + ", ".join(f"{name} {others[name]}" for name in differing),
             )
 
 

@@ -234,7 +234,7 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Mapping[str, An
 
     Args:
         network: changed in place.
-        batches: each with an ``"image"`` and, where the network takes it, a ``"dose_fraction"``.
+        batches: each with an ``"image"`` and, where the network takes it, a ``"response"``.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -246,7 +246,7 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Mapping[str, An
     network.train()
     with torch.no_grad():
         for batch in batches:
-            given = {"dose_fraction": batch["dose_fraction"].to(device)} if "dose_fraction" in batch else {}
+            given = {"response": batch["response"].to(device)} if "response" in batch else {}
             network(batch["image"].as_subclass(torch.Tensor).to(device), **given)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

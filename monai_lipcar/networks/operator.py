@@ -19,7 +19,7 @@ from monai.networks.nets import VNet
 from torch import nn
 
 from monai_lipcar.errors import ConfigurationError
-from monai_lipcar.physics import DoseResponse
+from monai_lipcar.physics import HIGH_RELAXIVITY, ContrastAgent, DoseResponse, SignalModel, kept_enhancement
 
 __all__ = ["DoseOperator", "Skeleton"]
 
@@ -51,8 +51,8 @@ class DoseOperator(nn.Module):
     g is the :class:`~monai_lipcar.physics.DoseResponse` of the reference tissue, computed from the image that is given.
 
     A network on a skeleton starts as the skeleton (its last convolution starts at zero), so it only has to learn
-    what the dose model leaves unexplained. Such a network takes the dose fraction of every image, and can be trained on
-    a range of them.
+    what the dose model leaves unexplained. Dose fraction, sequence and agent belong to the skeleton and may differ from
+    image to image: one network serves a range of them.
 
     Three habits of MONAI's VNet are dealt with here. Its dropout layers are ``Dropout3d`` whatever the dimension,
     which for 2-D inputs zeroes whole samples: they are replaced. Its last layers (batch normalization of a single
@@ -64,8 +64,10 @@ class DoseOperator(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: 1 for (dose), 2 for (pre, dose).
         skeleton: see above; those that compute with the dose fraction need the pre-dose image.
-        dose_fraction: low dose over high dose, in (0, 1). Where the skeleton computes with it, it may be given with
-            the images; to the other networks it only tells what they are trained for.
+        dose_fraction: low dose over high dose, in (0, 1); to networks whose skeleton does not compute with it, it only
+            tells what they are trained for.
+        signal_model: sequence of the images, for the skeletons that compute with it; by default the paper's.
+        agent: contrast agent, for the same skeletons.
         dropout: probability of dropping a feature map in training.
 
     Raises:
@@ -91,6 +93,8 @@ class DoseOperator(nn.Module):
         in_channels: int = 2,
         skeleton: Skeleton = "none",
         dose_fraction: float = 0.2,
+        signal_model: SignalModel | None = None,
+        agent: ContrastAgent = HIGH_RELAXIVITY,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -112,7 +116,9 @@ class DoseOperator(nn.Module):
         self.fraction = float(dose_fraction)
         self.trained_fractions: tuple[float, float] = (self.fraction, self.fraction)
         self.dosed = skeleton in _DOSED
-        self.response = DoseResponse(dose_fraction=self.fraction)
+        self.response: torch.Tensor
+        response = DoseResponse(signal_model, agent, dose_fraction=self.fraction).tables.float().unsqueeze(0)
+        self.register_buffer("response", response, persistent=False)
         self.activation = nn.ReLU()
         self.vnet = VNet(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=1)
         _replace_dropout(self.vnet, spatial_dims, dropout)
@@ -121,13 +127,13 @@ class DoseOperator(nn.Module):
         nn.init.constant_(last.weight, _RESPONSE_STD if skeleton == "none" else 0.0)
         nn.init.constant_(last.bias, _RESPONSE_MEAN if skeleton == "none" else 0.0)
 
-    def forward(self, image: torch.Tensor, dose_fraction: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, response: torch.Tensor | None = None) -> torch.Tensor:
         """Simulate the other dose.
 
         Args:
             image: (B, in_channels, *spatial), channels (pre, dose) or (dose), on the study's [0, 1] scale.
-            dose_fraction: (B,), the fraction of each image, for skeletons that compute with it; by default that of
-                the operator.
+            response: (B, 2, points + 1), the tables of a :class:`~monai_lipcar.physics.DoseResponse` for each image,
+                where the images differ in dose, sequence or agent; by default those of the operator.
 
         Returns:
             (B, 1, *spatial), non-negative.
@@ -147,7 +153,7 @@ class DoseOperator(nn.Module):
         if self.skeleton == "none":
             output = self.vnet(padded)
         else:
-            skeleton = self._skeleton_image(padded, dose_fraction)
+            skeleton = self._skeleton_image(padded, response)
             inputs = torch.cat([padded[:, :1], skeleton], dim=1) if self.in_channels == 2 else skeleton
             output = skeleton + self.vnet(inputs)
         output = self.activation(output)
@@ -162,20 +168,18 @@ class DoseOperator(nn.Module):
             notes["dose_fractions"] = list(self.trained_fractions)
             notes["skeleton"] = self.skeleton
 
-    def _skeleton_image(self, image: torch.Tensor, dose_fraction: torch.Tensor | None) -> torch.Tensor:
+    def _skeleton_image(self, image: torch.Tensor, response: torch.Tensor | None) -> torch.Tensor:
         dose = image[:, -1:]
         if not self.dosed:
             return dose
         pre = image[:, :1]
-        if dose_fraction is None:
-            kept = torch.full((1,), self.fraction, dtype=image.dtype, device=image.device)
-        else:
-            kept = dose_fraction.to(image)
-        kept = kept.reshape([-1] + [1] * (self.spatial_dims + 1))
+        tables = self.response if response is None else response
         if self.skeleton == "signal":
-            kept = self.response(dose / pre.clamp(min=self.floor), kept)
+            kept = kept_enhancement(tables, dose / pre.clamp(min=self.floor), 0).to(image.dtype)
         elif self.skeleton == "signal_extrapolation":
-            kept = self.response.from_low(dose / pre.clamp(min=self.floor), kept)
+            kept = kept_enhancement(tables, dose / pre.clamp(min=self.floor), 1).to(image.dtype)
+        else:  # the first entry of the tables is the dose fraction
+            kept = tables[:, 0, 0].to(image.dtype).reshape([-1] + [1] * (self.spatial_dims + 1))
         if self.skeleton == "physics" or self.skeleton == "signal":
             return pre + kept * (dose - pre)
         return pre + (dose - pre) / kept

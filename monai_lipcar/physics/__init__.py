@@ -15,9 +15,10 @@ Times are in ms, rates in 1/s, concentrations in mM (mmol/L), relaxivities in 1/
 
 from __future__ import annotations
 
+from monai_lipcar.physics.acquisition import Acquisition
 from monai_lipcar.physics.agent import CONVENTIONAL, HIGH_RELAXIVITY, ContrastAgent, relaxation_rates
 from monai_lipcar.physics.ct import IodineCT
-from monai_lipcar.physics.dose import REFERENCE_T1_MS, REFERENCE_T2_MS, DoseProtocol, DoseResponse
+from monai_lipcar.physics.dose import REFERENCE_T1_MS, REFERENCE_T2_MS, DoseProtocol, DoseResponse, kept_enhancement
 from monai_lipcar.physics.noise import add_gaussian_noise, add_rician_noise, rician_mean
 from monai_lipcar.physics.operators import LinearDoseOperator, SignalEquationOperator, linear_extrapolation
 from monai_lipcar.physics.signal_model import SignalModel
@@ -30,6 +31,7 @@ __all__ = [
     "HIGH_RELAXIVITY",
     "REFERENCE_T1_MS",
     "REFERENCE_T2_MS",
+    "Acquisition",
     "ContrastAgent",
     "DoseProtocol",
     "DoseResponse",
@@ -43,6 +45,7 @@ __all__ = [
     "add_gaussian_noise",
     "add_rician_noise",
     "ernst_angle_deg",
+    "kept_enhancement",
     "linear_extrapolation",
     "relaxation_rates",
     "rician_mean",

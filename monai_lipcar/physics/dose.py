@@ -22,7 +22,14 @@ from monai_lipcar.physics.agent import HIGH_RELAXIVITY, ContrastAgent
 from monai_lipcar.physics.signal_model import SignalModel
 from monai_lipcar.physics.spin_echo import SpinEcho
 
-__all__ = ["REFERENCE_T1_MS", "REFERENCE_T2_MS", "DoseProtocol", "DoseResponse", "check_dose_fraction"]
+__all__ = [
+    "REFERENCE_T1_MS",
+    "REFERENCE_T2_MS",
+    "DoseProtocol",
+    "DoseResponse",
+    "check_dose_fraction",
+    "kept_enhancement",
+]
 
 REFERENCE_T1_MS = 1331.0
 """T1 of the reference tissue: gray matter at 3 T (Wansapura et al., J Magn Reson Imaging 1999;9:531-538)."""
@@ -33,7 +40,7 @@ REFERENCE_T2_MS = 110.0
 # Concentrations searched for the signal's peak: first-pass blood stays below 10 mM.
 _MAX_CONCENTRATION_MM = 10.0
 _SEARCH_POINTS = 20001
-_TABLE_POINTS = 4096
+_TABLE_POINTS = 1024
 # The last percent before the signal's peak is left out of the table. There the curve is flat, so noise decides the
 # concentration, and the slope d low / d high grows without bound; with 0.99 it stays below 5.
 _SATURATION = 0.99
@@ -101,8 +108,8 @@ class DoseResponse(nn.Module):
     the ratio; the native T1 does not, and is the reference tissue's everywhere. The low dose tells C just as well,
     as S(f C) = (x_L / x_P) S(0): :meth:`from_low`.
 
-    The signal S and its inverse are tabulated up to 99 % of the way to the signal's peak and interpolated linearly,
-    which is differentiable almost everywhere. Without enhancement g = f; beyond the table g keeps its last value.
+    g is tabulated on even grids of ratios, from 1 to 99 % of the way to the signal's peak, and interpolated linearly,
+    which is differentiable almost everywhere. Below 1 (no enhancement) g = f; beyond the table g keeps its last value.
 
     Args:
         signal_model: sequence of the examination.
@@ -113,6 +120,8 @@ class DoseResponse(nn.Module):
 
     Attributes:
         max_ratio: the ratio x_H / x_P where the table ends.
+        tables: (2, points + 1): g over x_H / x_P - 1 and over x_L / x_P - 1, and in the last column where each table
+            ends. What :func:`kept_enhancement` reads; the first value is f.
 
     Raises:
         ConfigurationError: when f is not in [0, 1], or the sequence shows no enhancement with this agent and tissue.
@@ -150,69 +159,78 @@ class DoseResponse(nn.Module):
                 f"{model} shows no enhancement with agent {agent.name!r} in tissue of T1 {t1_ms} ms and T2 {t2_ms} ms; "
                 "expected a T1-weighted sequence (is the echo time too long?)"
             )
-        # x_H / x_P - 1, the relative enhancement, of concentrations from 0 to the end of the table, and the inverse
-        self.max_ratio = 1.0 + _SATURATION * (float(ratios[peak]) - 1.0)
-        enhancements = torch.linspace(0.0, self.max_ratio - 1.0, _TABLE_POINTS, dtype=torch.float64)
-        inverse = _interpolate(enhancements, ratios[: peak + 1] - 1.0, concentrations[: peak + 1])
-        self.max_concentration = float(inverse[-1])
-        nodes = torch.linspace(0.0, self.max_concentration, _TABLE_POINTS, dtype=torch.float64)
-        # Recomputed from the arguments, so they are not part of a weights file.
-        # (Annotated here, not in the class body, where a string annotation would break torch.jit.script.)
-        self.concentration: Tensor
-        self.enhancement: Tensor
-        self.register_buffer("concentration", inverse, persistent=False)
-        self.register_buffer("enhancement", signal(nodes) / signal(nodes[0]) - 1.0, persistent=False)
+        # relative enhancements x / x_P - 1 as the signal rises, and where the table ends: in them and in concentration
+        rising, rise = ratios[: peak + 1] - 1.0, concentrations[: peak + 1]
+        end = _SATURATION * float(rising[-1])
+        self.max_ratio = 1.0 + end
+        fraction = self.dose_fraction
 
-    def forward(self, ratio: Tensor, dose_fraction: Tensor | None = None) -> Tensor:
+        def kept(concentration: Tensor) -> Tensor:
+            return _interpolate(fraction * concentration, rise, rising) / _interpolate(concentration, rise, rising)
+
+        steps = torch.linspace(0.0, 1.0, _TABLE_POINTS, dtype=torch.float64)[1:]
+        highest = _interpolate(torch.tensor([end], dtype=torch.float64), rising, rise)
+        low_end = float(_interpolate(fraction * highest, rise, rising)) if fraction else end
+        from_high = kept(_interpolate(steps * end, rising, rise))
+        # a low dose tells its own concentration, f C
+        from_low = kept(_interpolate(steps * low_end, rising, rise) / fraction) if fraction else torch.zeros_like(steps)
+        first = torch.tensor([fraction], dtype=torch.float64)
+        rows = [(first, from_high, torch.tensor([end])), (first, from_low, torch.tensor([low_end]))]
+        # Recomputed from the arguments, so it is not part of a weights file.
+        # (Annotated here, not in the class body, where a string annotation would break torch.jit.script.)
+        self.tables: Tensor
+        self.register_buffer("tables", torch.stack([torch.cat(row) for row in rows]), persistent=False)
+
+    def forward(self, ratio: Tensor) -> Tensor:
         """Fraction of the enhancement that is left.
 
         Args:
             ratio: x_H / x_P, any shape, floating point.
-            dose_fraction: f, in [0, 1], of a shape that broadcasts with it; by default that of the module.
 
         Returns:
             g, of the same shape, in [f, 1]; float32 for half precision, as the table's index needs it.
         """
-        ratio = ratio.to(torch.promote_types(ratio.dtype, torch.float32))
-        return self._kept(self._concentration_at(ratio), self._fraction(ratio, dose_fraction))
+        return kept_enhancement(self.tables.unsqueeze(0), ratio.reshape(1, -1), 0).reshape(ratio.shape)
 
-    def from_low(self, ratio: Tensor, dose_fraction: Tensor | None = None) -> Tensor:
+    def from_low(self, ratio: Tensor) -> Tensor:
         """The same fraction from the low dose: x_H = x_P + (x_L - x_P) / g.
 
         Args:
             ratio: x_L / x_P, any shape, floating point.
-            dose_fraction: f, in (0, 1], of a shape that broadcasts with it; by default that of the module.
 
         Returns:
             g, of the same shape.
         """
-        ratio = ratio.to(torch.promote_types(ratio.dtype, torch.float32))
-        fraction = self._fraction(ratio, dose_fraction)
-        return self._kept((self._concentration_at(ratio) / fraction).clamp(max=self.max_concentration), fraction)
-
-    def _fraction(self, ratio: Tensor, dose_fraction: Tensor | None) -> Tensor:
-        if dose_fraction is None:
-            return torch.full((), self.dose_fraction, dtype=ratio.dtype, device=ratio.device)
-        return dose_fraction.to(ratio)
-
-    def _concentration_at(self, ratio: Tensor) -> Tensor:
-        concentration = _look_up(self.concentration, ratio - 1.0, self.max_ratio - 1.0)
-        # not quite zero, where g would be a quotient of zeros; so near zero the signal is a straight line, and g = f
-        return concentration.clamp(min=1e-6 * self.max_concentration)
-
-    def _kept(self, concentration: Tensor, fraction: Tensor) -> Tensor:
-        low = _look_up(self.enhancement, fraction * concentration, self.max_concentration)
-        return low / _look_up(self.enhancement, concentration, self.max_concentration)
+        return kept_enhancement(self.tables.unsqueeze(0), ratio.reshape(1, -1), 1).reshape(ratio.shape)
 
 
-def _look_up(table: Tensor, x: Tensor, end: float) -> Tensor:
-    """Linear interpolation, at x, of values on an even grid from 0 to ``end``; constant outside of it."""
-    table = table.to(x.dtype)
-    position = (x * ((table.numel() - 1) / end)).clamp(0.0, float(table.numel() - 1))
+def kept_enhancement(tables: Tensor, ratio: Tensor, row: int) -> Tensor:
+    """Look g up in the tables of a :class:`DoseResponse`, images of several examinations at once.
+
+    Args:
+        tables: (B, 2, points + 1), or (1, 2, points + 1) for all images.
+        ratio: x / x_P, (B, ...), floating point.
+        row: 0 for x = x_H, 1 for x = x_L.
+
+    Returns:
+        g, of the shape of ``ratio``; float32 for half precision.
+
+    Example:
+        >>> import torch
+        >>> tables = torch.stack([DoseResponse(dose_fraction=f).tables for f in (0.1, 0.2)])
+        >>> [round(float(g), 3) for g in kept_enhancement(tables, torch.tensor([[2.0], [2.0]]), 0)]
+        [0.119, 0.233]
+    """
+    ratio = ratio.to(torch.promote_types(ratio.dtype, torch.float32))
+    flat = ratio.flatten(1)
+    table = tables[:, row, :-1].to(ratio.dtype)
+    last = table.shape[1] - 1
+    position = ((flat - 1.0) * (last / tables[:, row, -1:].to(ratio.dtype))).clamp(0.0, float(last))
     # Not the last node, so that there is always a segment above.
-    index = position.detach().floor().clamp(max=float(table.numel() - 2))
-    lower, upper = table[index.long()], table[index.long() + 1]
-    return lower + (position - index) * (upper - lower)
+    index = position.detach().floor().clamp(max=float(last - 1))
+    table = table.expand(flat.shape[0], -1)
+    lower, upper = table.gather(1, index.long()), table.gather(1, index.long() + 1)
+    return (lower + (position - index) * (upper - lower)).reshape(ratio.shape)
 
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:

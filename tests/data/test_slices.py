@@ -34,10 +34,11 @@ from monai.transforms import (
     Transform,
 )
 
-from monai_lipcar.data.dose import write_dose
+from monai_lipcar.data.acquisition import write_acquisition
 from monai_lipcar.data.slices import SliceDataset, SliceSampler
 from monai_lipcar.data.studies import Study, find_studies
 from monai_lipcar.errors import ConfigurationError
+from monai_lipcar.physics import Acquisition
 
 KEYS = ("pre", "low", "high")
 
@@ -401,12 +402,14 @@ def test_trainers_of_monai_set_the_epoch(cohort: Path) -> None:
     assert epochs == [(1, 1)] * 3 + [(2, 2)] * 3
 
 
-def test_samples_tell_the_dose_fraction_where_it_matters(cohort: Path) -> None:
-    write_dose(cohort / "s-1", 0.1)
-    assert "dose_fraction" not in _dataset(cohort)[0]
+def test_samples_tell_how_the_dose_responds_where_it_matters(cohort: Path) -> None:
+    own, shared = Acquisition(0.125, repetition_time_ms=600.0), Acquisition(0.25)
+    write_acquisition(cohort / "s-1", own)
+    assert "response" not in _dataset(cohort)[0]
     assert _dataset(cohort).dose_fractions is None
-    dataset = _dataset(cohort, dose_fraction=0.25)
-    fractions = {dataset[index]["study_id"]: dataset[index]["dose_fraction"] for index in range(len(dataset))}
-    assert fractions == {"s-0": 0.25, "s-1": 0.1, "s-2": 0.25}
-    assert dataset.dose_fractions == (0.1, 0.25)
-    assert next(iter(DataLoader(dataset, batch_size=12)))["dose_fraction"].shape == (12,)
+    dataset = _dataset(cohort, acquisition=shared)
+    responses = {dataset[index]["study_id"]: dataset[index]["response"] for index in range(len(dataset))}
+    for study_id, expected in {"s-0": shared, "s-1": own, "s-2": shared}.items():
+        assert responses[study_id].equal(expected.response().tables.float())
+    assert dataset.dose_fractions == (0.125, 0.25)
+    assert next(iter(DataLoader(dataset, batch_size=12)))["response"].shape[:2] == (12, 2)

@@ -29,6 +29,7 @@ from monai_lipcar.data import Study
 from monai_lipcar.engines import StudyDataset, StudyEvaluator, collate_study, prepare_study
 from monai_lipcar.errors import StudyError
 from monai_lipcar.inferers import OperatorInferer
+from monai_lipcar.physics import Acquisition
 
 
 def preprocessing() -> Compose:
@@ -240,11 +241,15 @@ def test_the_fault_of_another_member_is_never_blamed_on_the_optional_one(cohort:
         prepare_study(bad, preprocessing(), optional=("high", "lesion"))
 
 
-def test_a_study_of_another_dose_than_the_run(cohort: list[Study]) -> None:
-    studies = [replace(cohort[0], dose_fraction=0.2), replace(cohort[1], dose_fraction=0.1), cohort[2]]
-    dataset = StudyDataset(studies, preprocessing(), dose_fraction=0.2)
+def test_a_study_that_was_acquired_otherwise_than_the_run_says(cohort: list[Study]) -> None:
+    acquisitions = [Acquisition(0.2), Acquisition(0.1, flip_angle_deg=20.0), None]
+    studies = [replace(study, acquisition=item) for study, item in zip(cohort, acquisitions, strict=True)]
+    dataset = StudyDataset(studies, preprocessing(), acquisition=Acquisition(0.2))
     errors = [dataset[index]["record"].get("error") for index in range(3)]
     assert errors[0] is None
     assert errors[2] is None
-    message = "study sub-01: expected the dose fraction of this run, 0.2; the study says 0.1; .* with dose_fraction 0.1"
+    message = (
+        "study sub-01: expected .* set to, dose_fraction 0.2; the study says 0.1, flip_angle_deg None; the study says"
+    )
     assert re.search(message, str(errors[1]))
+    assert "this one with dose_fraction 0.1, flip_angle_deg 20.0" in str(errors[1])

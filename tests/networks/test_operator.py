@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.networks import DoseOperator, SSIML1Loss
-from monai_lipcar.physics import DoseResponse
+from monai_lipcar.physics import Acquisition, DoseResponse
 
 FRACTION = 0.25
 KINDS = [(1, "none"), (2, "none"), (1, "identity"), (2, "identity"), (2, "physics"), (2, "extrapolation")]
@@ -216,13 +216,22 @@ def test_batch_statistics_move_in_training_only() -> None:
 
 
 @pytest.mark.parametrize("skeleton", ["physics", "extrapolation", "signal", "signal_extrapolation"])
-def test_every_image_has_its_own_dose_fraction(skeleton: str) -> None:
+def test_every_image_has_its_own_acquisition(skeleton: str) -> None:
     operator = make_operator(skeleton=skeleton)
     inputs = images(3, 2, 32, 32)
-    fractions = torch.tensor([0.1, FRACTION, 0.4], dtype=torch.float64)  # as a data loader makes them of floats
-    together = operator(inputs, dose_fraction=fractions)
-    for index, fraction in enumerate(fractions.tolist()):
-        alone = DoseOperator(skeleton=skeleton, dose_fraction=fraction).eval()  # type: ignore[arg-type]
+    acquisitions = [
+        Acquisition(dose_fraction=0.1, repetition_time_ms=700.0),
+        Acquisition(dose_fraction=FRACTION),
+        Acquisition(dose_fraction=0.4, repetition_time_ms=8.0, echo_time_ms=3.0, flip_angle_deg=15.0, r1=5.0, r2=7.0),
+    ]
+    together = operator(inputs, response=torch.stack([item.response().tables.float() for item in acquisitions]))
+    for index, item in enumerate(acquisitions):
+        alone = DoseOperator(
+            skeleton=skeleton,  # type: ignore[arg-type]
+            dose_fraction=item.dose_fraction,
+            signal_model=item.signal_model,
+            agent=item.agent,
+        ).eval()
         alone.load_state_dict(operator.state_dict())
         torch.testing.assert_close(alone(inputs[index : index + 1]), together[index : index + 1])
     torch.testing.assert_close(operator(inputs)[1], together[1])
@@ -233,4 +242,4 @@ def test_the_signal_skeletons_are_inverse_to_each_other() -> None:
     forward = DoseOperator(skeleton="signal", dose_fraction=FRACTION)
     back = DoseOperator(skeleton="signal_extrapolation", dose_fraction=FRACTION)
     low = forward(torch.cat([pre, high], dim=1))
-    torch.testing.assert_close(back(torch.cat([pre, low], dim=1)), high, rtol=0, atol=2e-4)
+    torch.testing.assert_close(back(torch.cat([pre, low], dim=1)), high, rtol=0, atol=1e-3)

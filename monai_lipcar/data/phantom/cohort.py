@@ -31,7 +31,7 @@ import nibabel as nib
 import numpy as np
 from tqdm.auto import tqdm
 
-from monai_lipcar.data.dose import write_dose
+from monai_lipcar.data.acquisition import write_acquisition
 from monai_lipcar.data.phantom.acquisition import AcquisitionOptions, acquire, random_acquisition_options
 from monai_lipcar.data.phantom.maps import TissueMaps
 from monai_lipcar.data.phantom.scanner import Scanner, draw_scanner
@@ -132,7 +132,7 @@ def write_cohort(
         acquisition: single fields of :class:`AcquisitionOptions` that every study gets, e.g. ``{"gain": 0.0}``; the
             others are those of ``options``, or drawn.
         vary_scanner: draw sequence, agent and doses of every study (:func:`draw_scanner`), in place of ``protocol``,
-            ``agent`` and ``signal_model``. A study's ``dose.json`` then tells its dose fraction.
+            ``agent`` and ``signal_model``. A study's ``acquisition.json`` then tells them.
         workers: processes.
         progress: show a progress bar.
 
@@ -305,7 +305,7 @@ def _write_study(recipe: _Recipe, number: int, path: Path) -> Path:
             nib.save(image, partial / f"{member}.nii.gz")
         if recipe.vary_scanner:
             scanner = study_scanner(recipe.anatomy, number, recipe.seed)
-            write_dose(partial, scanner.protocol.dose_fraction, asdict(scanner))
+            write_acquisition(partial, scanner.acquisition, {"uptake_factor": scanner.uptake_factor})
         partial.rename(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from monai_lipcar.data.phantom.maps import TissueMaps
+from monai_lipcar.physics.acquisition import Acquisition
 from monai_lipcar.physics.agent import HIGH_RELAXIVITY, ContrastAgent
 from monai_lipcar.physics.dose import DoseProtocol
-from monai_lipcar.physics.signal_model import SignalModel
 from monai_lipcar.physics.spin_echo import SpinEcho
 
 __all__ = ["Scanner", "draw_scanner"]
@@ -45,10 +45,15 @@ class Scanner:
         0.2
     """
 
-    signal_model: SignalModel = field(default_factory=SpinEcho)
+    signal_model: SpinEcho = field(default_factory=SpinEcho)
     agent: ContrastAgent = HIGH_RELAXIVITY
     protocol: DoseProtocol = field(default_factory=DoseProtocol)
     uptake_factor: float = 1.0
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """What is known of it at the scanner: dose fraction, sequence and agent."""
+        return Acquisition.of(self.protocol.dose_fraction, self.signal_model, self.agent)
 
     def dose(self, maps: TissueMaps) -> TissueMaps:
         """The tissue maps with this scanner's uptake."""
