@@ -20,6 +20,7 @@ from torch import nn
 
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.physics import HIGH_RELAXIVITY, ContrastAgent, DoseResponse, SignalModel, kept_enhancement
+from monai_lipcar.physics.acquisition import LEARNED_SATURATION
 
 __all__ = ["DoseOperator", "Skeleton"]
 
@@ -117,8 +118,8 @@ class DoseOperator(nn.Module):
         self.trained_fractions: tuple[float, float] = (self.fraction, self.fraction)
         self.dosed = skeleton in _DOSED
         self.response: torch.Tensor
-        response = DoseResponse(signal_model, agent, dose_fraction=self.fraction).tables.float().unsqueeze(0)
-        self.register_buffer("response", response, persistent=False)
+        response = DoseResponse(signal_model, agent, dose_fraction=self.fraction, saturation=LEARNED_SATURATION)
+        self.register_buffer("response", response.tables.float().unsqueeze(0), persistent=False)
         self.activation = nn.ReLU()
         self.vnet = VNet(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=1)
         _replace_dropout(self.vnet, spatial_dims, dropout)

@@ -24,7 +24,11 @@ from monai_lipcar.physics.signal_model import SignalModel
 from monai_lipcar.physics.spin_echo import SpinEcho
 from monai_lipcar.physics.spoiled_gradient_echo import SpoiledGradientEcho
 
-__all__ = ["Acquisition"]
+__all__ = ["LEARNED_SATURATION", "Acquisition"]
+
+LEARNED_SATURATION = 0.9
+"""Up to where learned operators follow the signal equation of the reference tissue: a steeper curve, in the few voxels
+beyond, would be what limits the steps of an inversion."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,10 @@ class Acquisition:
         return ContrastAgent("of the examination", self.r1, self.r2)
 
     def response(self) -> DoseResponse:
-        """What the reduced dose leaves of the enhancement of the reference tissue."""
-        return DoseResponse(self.signal_model, self.agent, dose_fraction=self.dose_fraction)
+        """What the reduced dose leaves of the enhancement of the reference tissue, as learned operators start from."""
+        return DoseResponse(
+            self.signal_model, self.agent, dose_fraction=self.dose_fraction, saturation=LEARNED_SATURATION
+        )
 
     def differences(self, other: Acquisition) -> list[str]:
         """Names of what is not the same, to 1 %."""
