@@ -57,8 +57,8 @@ from monai_lipcar.errors import WeightsError
 from monai_lipcar.metrics import study_metrics
 from monai_lipcar.physics import linear_extrapolation
 from monai_lipcar.report import Panel, best_slice, study_figure
-from monai_lipcar.simulate import SIMULATIONS, pair_transform
-from monai_lipcar.transforms import DenoiseSlices, ScaleIntensityByReferenced, SimulateLowDosed, head_mask
+from monai_lipcar.simulate import SIMULATIONS, Simulation, pair_transform
+from monai_lipcar.transforms import DenoiseSlices, ScaleIntensityByReferenced, head_mask
 
 logger = logging.getLogger("real_examinations")
 
@@ -73,7 +73,7 @@ BUNDLES = {
 }
 OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
 DOSES = (0.1, 0.2, 0.33)
-CHOOSING = {"simulation": next(iter(SIMULATIONS)), "dose_fraction": 0.2}
+CHOOSING = next(iter(SIMULATIONS))
 """The low dose that the slices are chosen on, whichever doses and simulations are asked for."""
 DONE_ON_WHOLE_VOLUMES = {"registration_policy": "none", "match_intensity": False}
 RECORD = "examination.json"
@@ -149,15 +149,6 @@ def choose_center(low: MetaTensor, pre: MetaTensor, lesion: MetaTensor | None, a
     return best_slice(enhancement, axis)
 
 
-def simulate(pair: Mapping[str, Any], simulation: str, dose_fraction: float, noise_level: float) -> MetaTensor:
-    """The low dose of a registered and matched pair, with the noise that belongs to the study's name."""
-    transform = SimulateLowDosed(
-        dose_fraction=dose_fraction, noise_level=noise_level, seed=0, **SIMULATIONS[simulation]
-    )
-    low: MetaTensor = transform(pair)["low"]
-    return low
-
-
 def prepare(
     examination: Examination, folders: Mapping[tuple[str, float], Path], slices: int, noise_level: float
 ) -> dict[str, Any]:
@@ -199,7 +190,7 @@ def prepare(
     center = examination.center
     if center is None:
         center = choose_center(
-            simulate(pair, noise_level=noise_level, **CHOOSING), pair["pre"], volumes.get("lesion"), axis
+            SIMULATIONS[CHOOSING].low_dose(pair, 0.2, noise_level), pair["pre"], volumes.get("lesion"), axis
         )
     size = pair["high"].shape[1 + axis]
     count = min(count, size)
@@ -209,7 +200,7 @@ def prepare(
         int(take_slices(volumes["lesion"], center, count, axis).sum()) if "lesion" in volumes else 0
     )
     for simulation, dose_fraction in missing:
-        volumes["low"] = simulate(pair, simulation, dose_fraction, noise_level)
+        volumes["low"] = SIMULATIONS[simulation].low_dose(pair, dose_fraction, noise_level)
         folder = folders[simulation, dose_fraction] / examination.study_id
         folder.mkdir(parents=True, exist_ok=True)
         for name, volume in volumes.items():
@@ -267,7 +258,7 @@ def baselines(study: Path, dose_fraction: float, denoiser: str) -> tuple[Rows, d
     return rows, {name: image.as_subclass(torch.Tensor)[0].numpy() * data["scale"] for name, image in images.items()}
 
 
-def run_approach(bundle: str, dataset: Path, output: Path, dose_fraction: float) -> Rows:
+def run_approach(bundle: str, dataset: Path, output: Path, simulation: Simulation, dose_fraction: float) -> Rows:
     """The bundle's row of every study of the dataset; None for all where its weights were not trained for the dose.
 
     Raises:
@@ -276,9 +267,8 @@ def run_approach(bundle: str, dataset: Path, output: Path, dose_fraction: float)
     """
     studies = [study.study_id for study in find_studies(dataset, ("pre", "low", "high"))]
     try:
-        status = run_bundle(
-            bundle, dataset, output, "evaluate.json", dose_fraction=dose_fraction, **DONE_ON_WHOLE_VOLUMES
-        )
+        known = simulation.options(dose_fraction)
+        status = run_bundle(bundle, dataset, output, "evaluate.json", **known, **DONE_ON_WHOLE_VOLUMES)
     except WeightsError as error:
         if "dose fraction" not in str(error):  # missing, damaged, of another operator
             raise
@@ -362,7 +352,9 @@ def main(command_line: Sequence[str] | None = None) -> None:
     datasets = {key: place / "dataset" for key, place in places.items()}
     content: dict[str, Any] = {
         "noise_level": arguments.noise_level,
-        "simulations": {name: {key: _said(value) for key, value in SIMULATIONS[name].items()} for name in SIMULATIONS},
+        "simulations": {
+            name: {key: _said(value) for key, value in vars(SIMULATIONS[name]).items()} for name in SIMULATIONS
+        },
         "denoiser": arguments.denoiser,
         "versions": {module.__name__: module.__version__ for module in (monai_lipcar, monai, torch)},
         "weights": {name: checksum(find_weights(bundle_root(name), name)) for name in OPERATORS},
@@ -374,7 +366,9 @@ def main(command_line: Sequence[str] | None = None) -> None:
         content["examinations"][examination.name] = {**kept, "results": {name: {} for name in arguments.simulations}}
     for simulation, dose in tqdm(conditions, desc="doses"):
         place, dataset = places[simulation, dose], datasets[simulation, dose]
-        approaches = {name: run_approach(name, dataset, place / name, dose) for name in arguments.bundles}
+        approaches = {
+            name: run_approach(name, dataset, place / name, SIMULATIONS[simulation], dose) for name in arguments.bundles
+        }
         for examination in examinations:
             study = dataset / examination.study_id
             rows, extrapolated = baselines(study, dose, arguments.denoiser)

@@ -36,7 +36,6 @@ from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import StudyOutput, write_volume
 from monai_lipcar.report import METRIC_NAMES, Panel, best_slice, study_figure
 from monai_lipcar.simulate import SIMULATIONS, pair_transform
-from monai_lipcar.transforms import SimulateLowDosed
 
 BUNDLES = {"ph2l_gentv": "LIP-PH2L-GenTV", "ph2l_tv": "LIP-PH2L-TV", "physics_tv": "physics-TV"}
 SHOWN = (
@@ -61,9 +60,9 @@ def prepare(
     center: int | None = None,
 ) -> None:
     """Write ``pre``, ``low`` and ``high`` of the examination, intensities matched, into a dataset folder."""
-    simulate = SimulateLowDosed(dose_fraction=dose_fraction, noise_level=noise_level, seed=0, **SIMULATIONS[simulation])
-    data = simulate(pair_transform()({"study_id": folder.name, "pre": str(pre), "high": str(high)}))
-    volumes = {name: data[name] for name in ("pre", "low", "high")}
+    pair = pair_transform()({"study_id": folder.name, "pre": str(pre), "high": str(high)})
+    low = SIMULATIONS[simulation].low_dose(pair, dose_fraction, noise_level)
+    volumes = {"pre": pair["pre"], "low": low, "high": pair["high"]}
     if slices is not None:
         axis = slice_axis(volumes["pre"].affine, volumes["pre"].shape[1:])
         # chosen on what a low-dose examination has: the full dose is only for judging
@@ -105,7 +104,7 @@ def main() -> None:
             dataset,
             arguments.output / bundle,
             "evaluate.json",
-            dose_fraction=arguments.dose_fraction,
+            **SIMULATIONS[arguments.simulation].options(arguments.dose_fraction),  # known at the scanner
             registration_policy="none",  # both done above, on the whole volumes
             match_intensity=False,
         )

@@ -16,7 +16,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +30,94 @@ from monai_lipcar.data import explain_failure, find_studies
 from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import refuse_input_folders, write_volume
 from monai_lipcar.errors import StudyError
-from monai_lipcar.physics import CONVENTIONAL, SpinEcho, SpoiledGradientEcho
-from monai_lipcar.transforms import BRAIN_T1_MS, CheckRegistrationd, MatchIntensityd, SimulateLowDosed
+from monai_lipcar.physics import (
+    CONVENTIONAL,
+    REFERENCE_T1_MS,
+    Acquisition,
+    ContrastAgent,
+    SpinEcho,
+    SpoiledGradientEcho,
+)
+from monai_lipcar.transforms import BRAIN_T1_MS, CheckRegistrationd, DenoiseSlicesd, MatchIntensityd, SimulateLowDosed
 
-__all__ = ["SIMULATIONS", "pair_transform", "simulate_low_doses"]
+__all__ = ["SIMULATIONS", "Simulation", "pair_transform", "simulate_low_doses"]
 
 logger = logging.getLogger(__name__)
 
 RECORD = "simulation.json"
 """In the folder of a written study: what its low dose was made with."""
 
-SIMULATIONS: dict[str, Mapping[str, Any]] = {
-    "gradient echo, voxel T1": {
-        "signal_model": SpoiledGradientEcho(repetition_time_ms=8.0, echo_time_ms=3.0, flip_angle_deg=20.0),
-        "agent": CONVENTIONAL,
-        "t1_ms": BRAIN_T1_MS,
-        "t1_range_ms": (600.0, 4000.0),
-    },
-    "spin echo, one tissue": {
-        "signal_model": SpinEcho(repetition_time_ms=500.0, echo_time_ms=10.0),
-        "agent": CONVENTIONAL,
-    },
-}
-"""Arguments of :class:`~monai_lipcar.transforms.SimulateLowDose` to judge approaches with on real examinations.
 
-Neither has the sequence and the agent of the operators' training data and of ``physics_tv``. The first is the harder
-test: another kind of sequence (times and flip angle as usual for three-dimensional scans of the head) and a native T1
-of its own in every voxel, between that of bright white matter and that of fluid. The second has the dose response of
-one tissue everywhere, which is the very kind of model that ``physics_tv`` inverts, and flatters it."""
+@dataclass(frozen=True)
+class Simulation:
+    """How the low dose of a real examination is made, to judge approaches with.
+
+    Args:
+        signal_model: sequence of the low dose.
+        agent: contrast agent.
+        t1_range_ms: gives every voxel a native T1 of its own in this range; None gives all that of gray matter.
+        own_noise: pre and high are denoised (non-local means) before the low dose is made of them, so that its noise is
+            its own. Otherwise it carries most of the noise of pre, which an acquired low dose never does, and which
+            every method that adds to pre then gets for free.
+    """
+
+    signal_model: SpinEcho | SpoiledGradientEcho
+    agent: ContrastAgent = CONVENTIONAL
+    t1_range_ms: tuple[float, float] | None = None
+    own_noise: bool = False
+
+    def low_dose(self, pair: Mapping[str, Any], dose_fraction: float, noise_level: float, seed: int = 0) -> MetaTensor:
+        """The low dose of a registered and matched pair.
+
+        Args:
+            pair: ``"pre"`` and ``"high"``, channel-first volumes, and the ``"study_id"``, which the noise belongs to.
+            dose_fraction, noise_level, seed: see :class:`~monai_lipcar.transforms.SimulateLowDose`.
+        """
+        members = ("pre", "high")
+        data: dict[Hashable, Any] = {name: pair[name] for name in (*members, "study_id") if name in pair}
+        if self.own_noise:
+            data = DenoiseSlicesd(members, method="nlm")(data)
+        t1_ms = REFERENCE_T1_MS if self.t1_range_ms is None else BRAIN_T1_MS
+        simulate = SimulateLowDosed(
+            dose_fraction=dose_fraction,
+            noise_level=noise_level,
+            signal_model=self.signal_model,
+            agent=self.agent,
+            t1_ms=t1_ms,
+            seed=seed,
+            t1_range_ms=self.t1_range_ms,
+        )
+        low: MetaTensor = simulate(data)["low"]
+        return low
+
+    def options(self, dose_fraction: float) -> dict[str, Any]:
+        """Options that tell a bundle what is known at the scanner: dose fraction, sequence and agent."""
+        known = Acquisition.of(dose_fraction, self.signal_model, self.agent)
+        return {
+            "dose_fraction": known.dose_fraction,
+            "repetition_time_ms": known.repetition_time_ms,
+            "echo_time_ms": known.echo_time_ms,
+            "flip_angle_deg": known.flip_angle_deg,
+            "relaxivity_r1": known.r1,
+            "relaxivity_r2": known.r2,
+        }
+
+
+SIMULATIONS: dict[str, Simulation] = {
+    "gradient echo, voxel T1": Simulation(
+        SpoiledGradientEcho(repetition_time_ms=8.0, echo_time_ms=3.0, flip_angle_deg=20.0),
+        t1_range_ms=(600.0, 4000.0),
+        own_noise=True,
+    ),
+    "spin echo, one tissue": Simulation(SpinEcho(repetition_time_ms=500.0, echo_time_ms=10.0)),
+}
+"""What approaches are judged with on real examinations.
+
+Neither has the sequence and the agent of the bundles' defaults. The first is the harder test, and the nearer to an
+acquired low dose: a kind of sequence that no operator was trained on (times and flip angle as usual for
+three-dimensional scans of the head), a native T1 of its own in every voxel, between that of bright white matter and
+that of fluid, and noise of its own. The second has the dose response of one tissue everywhere and the noise of the
+pair, which is the very kind of model that ``physics_tv`` inverts, and flatters it."""
 
 
 def pair_transform(policy: str = "register", refine: bool = True, field_mm: float | None = 20.0) -> Compose:
