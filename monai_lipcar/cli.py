@@ -81,6 +81,10 @@ RegistrationPolicy = Annotated[Policy, typer.Option(help="Of misregistered studi
 BundleDoseFraction = Annotated[
     float | None, typer.Option(min=0.001, max=0.999, help="Low dose over full dose; by default the bundle's.")
 ]
+AcquisitionFile = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Dose fraction, sequence and agent, as in acquisition.json."),
+]
 Denoise = Annotated[str | None, typer.Option(help="Of the low dose: none, bm3d, nlm, wavelet or tv; by default none.")]
 RefineRegistration = Annotated[
     bool | None,
@@ -102,6 +106,14 @@ def main() -> None:
     except LipcarError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
+
+
+def _acquired(file: Path | None, dose_fraction: float | None) -> dict[str, Any]:
+    """Options of a bundle that say how the studies were acquired."""
+    from monai_lipcar.data.acquisition import load_acquisition
+
+    known: dict[str, Any] = {} if file is None else dict(load_acquisition(file).options())
+    return known if dose_fraction is None else {**known, "dose_fraction": dose_fraction}
 
 
 @app.command()
@@ -239,6 +251,7 @@ def run(
     solver: Solver = None,
     max_iterations: MaxIterations = None,
     dose_fraction: BundleDoseFraction = None,
+    acquisition: AcquisitionFile = None,
     denoise: Denoise = None,
     registration_policy: RegistrationPolicy = Policy.refuse,
     refine_registration: RefineRegistration = None,
@@ -255,7 +268,7 @@ def run(
         alpha=alpha,
         solver=solver and solver.value,
         max_iterations=max_iterations,
-        dose_fraction=dose_fraction,
+        **_acquired(acquisition, dose_fraction),
         denoise=denoise,
         registration_policy=registration_policy.value,
         refine_registration=refine_registration,
@@ -275,6 +288,7 @@ def evaluate(
     solver: Solver = None,
     max_iterations: MaxIterations = None,
     dose_fraction: BundleDoseFraction = None,
+    acquisition: AcquisitionFile = None,
     denoise: Denoise = None,
     registration_policy: RegistrationPolicy = Policy.refuse,
     refine_registration: RefineRegistration = None,
@@ -293,7 +307,7 @@ def evaluate(
         alpha=alpha,
         solver=solver and solver.value,
         max_iterations=max_iterations,
-        dose_fraction=dose_fraction,
+        **_acquired(acquisition, dose_fraction),
         denoise=denoise,
         registration_policy=registration_policy.value,
         refine_registration=refine_registration,

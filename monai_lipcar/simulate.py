@@ -92,15 +92,7 @@ class Simulation:
 
     def options(self, dose_fraction: float) -> dict[str, Any]:
         """Options that tell a bundle what is known at the scanner: dose fraction, sequence and agent."""
-        known = Acquisition.of(dose_fraction, self.signal_model, self.agent)
-        return {
-            "dose_fraction": known.dose_fraction,
-            "repetition_time_ms": known.repetition_time_ms,
-            "echo_time_ms": known.echo_time_ms,
-            "flip_angle_deg": known.flip_angle_deg,
-            "relaxivity_r1": known.r1,
-            "relaxivity_r2": known.r2,
-        }
+        return dict(Acquisition.of(dose_fraction, self.signal_model, self.agent).options())
 
 
 SIMULATIONS: dict[str, Simulation] = {

@@ -22,7 +22,7 @@ from monai_lipcar.data.atomic import write_text
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.physics.acquisition import Acquisition
 
-__all__ = ["ACQUISITION_FILE", "parse_acquisition", "read_acquisition", "write_acquisition"]
+__all__ = ["ACQUISITION_FILE", "load_acquisition", "parse_acquisition", "read_acquisition", "write_acquisition"]
 
 ACQUISITION_FILE = "acquisition.json"
 
@@ -46,18 +46,27 @@ def read_acquisition(folder: Path) -> Acquisition | None:
         StudyError: the note is not JSON, or what it says is impossible.
     """
     file = folder / ACQUISITION_FILE
+    if not file.exists():
+        return None
+    try:
+        return load_acquisition(file)
+    except ConfigurationError as error:
+        raise StudyError(
+            str(error), study=folder.name, member=ACQUISITION_FILE, advice="correct or remove it"
+        ) from error
+
+
+def load_acquisition(file: Path) -> Acquisition:
+    """Read an acquisition from a JSON file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or what it says is impossible.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError) as error:
-        raise StudyError(
-            f"it is not readable as JSON ({error})",
-            study=folder.name,
-            member=ACQUISITION_FILE,
-            advice="correct or remove it",
-        ) from error
-    return parse_acquisition(content, folder.name, ACQUISITION_FILE)
+        raise ConfigurationError(f"{file.name} is not readable as JSON: {error}") from error
+    return _read(content)
 
 
 def parse_acquisition(content: Any, study: str, where: str) -> Acquisition:
@@ -72,8 +81,12 @@ def parse_acquisition(content: Any, study: str, where: str) -> Acquisition:
         StudyError: it is none.
     """
     try:
-        if not isinstance(content, dict):
-            raise ConfigurationError(f"expected an object with 'dose_fraction', got {content!r}")
-        return Acquisition.read(content)
+        return _read(content)
     except ConfigurationError as error:
         raise StudyError(str(error), study=study, member=where, advice="correct or remove it") from error
+
+
+def _read(content: Any) -> Acquisition:
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"expected an object with 'dose_fraction', got {content!r}")
+    return Acquisition.read(content)

@@ -111,6 +111,11 @@ class Acquisition:
         """The contrast agent."""
         return ContrastAgent("of the examination", self.r1, self.r2)
 
+    def options(self) -> dict[str, float | None]:
+        """The same as options of the bundles."""
+        renamed = {"r1": "relaxivity_r1", "r2": "relaxivity_r2"}
+        return {renamed.get(name, name): value for name, value in asdict(self).items()}
+
     def response(self) -> DoseResponse:
         """What the reduced dose leaves of the enhancement of the reference tissue, as learned operators start from."""
         return DoseResponse(
