@@ -159,7 +159,8 @@ def phantom(
         typer.Option("--still-high", help="The full dose in the very place and gain of the low dose: a training pair."),
     ] = False,
     vary_scanner: Annotated[
-        bool, typer.Option("--vary-scanner", help="Draw sequence, agent and doses of every study (its dose.json).")
+        bool,
+        typer.Option("--vary-scanner", help="Draw sequence, agent and doses of every study (its acquisition.json)."),
     ] = False,
     skull_stripped_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of mni152 studies that show the brain only.")
