@@ -60,7 +60,7 @@ def tables(content: Mapping[str, Any], images: Path, beside: Path) -> dict[str, 
     result["table 2"] = _table_2(cells)
     for anatomy in COHORTS:
         for protocol in ("paper", "hospital"):
-            chosen = [cell for cell in cells if (cell["cohort"], cell["protocol"]) == (anatomy, protocol)]
+            chosen = [cell for cell in cells if (cell["cohort"], cell.get("protocol")) == (anatomy, protocol)]
             result[f"table 3, {anatomy}, {protocol}"] = _table_3(chosen)
             result[f"noise, {anatomy}, {protocol}"] = _noise(chosen)
         for figure in ("images-{}-tumor", "images-{}-no-tumor", "noise-{}", "boxes-{}", "lesion-{}"):
@@ -79,8 +79,9 @@ def _value(cells: Iterable[Cell], metric: str, **where: Any) -> str:
     """Our number with its standard deviation, or that there is none yet."""
     found = _find(cells, metric, **where)
     if found is None or found["ours"] is None:
-        # measured, but no slice has what the metric needs
-        return "–" if found is not None and found.get("measured") else MISSING
+        # of finished rows, none has what the metric needs: no lesion, nothing that enhances
+        finished = _find(cells, "ssim_head", **{**where, "column": "all"}) if "lesion" in metric else None
+        return "–" if finished is not None and finished["ours"] is not None else MISSING
     digits = 2 if "psnr" in metric else 3
     return f"{found['ours']:.{digits}f} ± {found['std']:.{digits}f}"
 
@@ -95,7 +96,7 @@ def _paper(cells: Iterable[Cell], metric: str, **where: Any) -> str:
 
 def _find(cells: Iterable[Cell], metric: str, **where: Any) -> Cell | None:
     chosen = (cell for cell in cells if cell["metric"] == metric)
-    return next((cell for cell in chosen if all(cell[key] == value for key, value in where.items())), None)
+    return next((cell for cell in chosen if all(cell.get(key) == value for key, value in where.items())), None)
 
 
 def _made_with(content: Mapping[str, Any]) -> str:
@@ -204,7 +205,7 @@ def _alpha(cells: Sequence[Cell], **where: Any) -> str:
     if APPROACHES[where["row"]].bundle is None:
         return ""
     found = _find(cells, "ssim_head", **where)
-    return MISSING if found is None or found["alpha"] is None else f"{found['alpha']:.2g}"
+    return MISSING if found is None or found.get("alpha") is None else f"{found['alpha']:.2g}"
 
 
 def _theory(content: Mapping[str, Any] | None) -> str:

@@ -30,7 +30,7 @@ from .protocols import protocols
 from .settings import Settings
 from .slices import Slices, load_sections
 
-__all__ = ["Reproduction", "write_cohorts"]
+__all__ = ["Reproduction", "to_json", "write_cohorts"]
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("monai_lipcar", "torch", "monai", "numpy", "scikit-image", "bm3d")
@@ -77,7 +77,7 @@ class Reproduction:
         """Write results, figures and page from what is finished."""
         content = self.content()
         folder = self.settings.results
-        write_text(folder / "paper.json", json.dumps(content, indent=1) + "\n")
+        write_text(folder / "paper.json", to_json(content))
         write_text(folder / "paper.csv", tables.to_csv(content["cells"]))
         drawn = figures.draw(self.plan, content)
         page.write(self.settings, content)
@@ -139,6 +139,17 @@ class Reproduction:
 
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} so far, {remaining} to go"
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """The content of ``paper.json``: a cell a line, so that two versions can be compared."""
+    cells = [json.dumps({key: value for key, value in cell.items() if _said(key, value)}) for cell in content["cells"]]
+    head = json.dumps({**content, "cells": "CELLS"}, indent=1)
+    return head.replace('"CELLS"', "[\n  " + ",\n  ".join(cells) + "\n ]") + "\n"
+
+
+def _said(key: str, value: Any) -> bool:
+    return value is not None or key in ("ours", "paper")
 
 
 def _version(name: str) -> str | None:

@@ -124,7 +124,7 @@ def quick(output: Path, weights: str = "shipped", device: str = "cpu") -> Settin
         levels=(0.0, 0.033, 0.066),
         sweep_slices=4,
         alpha_slices=1,
-        alpha_factors=(0.5, 1.0, 2.0),
+        alpha_factors=(1.0, 2.0),
         theory_side=64,
         theory_steps=4,
         theory_iterations=60,

@@ -35,6 +35,7 @@ APPROACH_METRICS = (
     *("ssim_head", "psnr_head", "relative_error_head", "ssim", "psnr"),
     *("psnr_enhancing", "enhancement_recovery", "psnr_lesion", "enhancement_recovery_lesion"),
 )
+SWEEP_METRICS = ("ssim_head", "ssim", "psnr_head", "enhancement_recovery")
 BASELINES = ("low", "linear_extrapolation", "physics_tv")
 GROUPS = {"all": None, "tumor": 1.0, "no tumor": 0.0}
 
@@ -141,11 +142,13 @@ def _table(
     groups: dict[str, float | None],
 ) -> Iterator[Cell]:
     for row, job in jobs.items():
+        if rule != "schedule" and APPROACHES[row].bundle is None:
+            continue  # no alpha: the same image
         rows = _rows(plan, job, names)
         place = {
             **{"table": table, "cohort": anatomy, "section": "test", "protocol": protocol, "noise_level": level},
             **{"alpha_rule": rule, "alpha": None if job is None else job.alpha, "row": row},
         }
         for column, group in groups.items():
-            for metric in APPROACH_METRICS:
+            for metric in APPROACH_METRICS if table == "table 3" else SWEEP_METRICS:
                 yield {**place, "column": column, "metric": metric, **summary(rows, metric, group)}
