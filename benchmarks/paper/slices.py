@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,14 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.transforms import Compose, Transform
+from monai.transforms import Compose
 
 from monai_lipcar.bundle import bundle_root, reported
 from monai_lipcar.data import SliceDataset, Study, slice_axis
 from monai_lipcar.transforms import DenoiseSlices
-from monai_lipcar.transforms.foreground import head_mask
 
 from .cohort import Split
+from .masks import AddMasksd
 from .settings import Cohort, Settings
 
 __all__ = ["MEMBERS", "Sample", "Slices", "load_sections", "preprocessing"]
@@ -37,19 +37,6 @@ logger = logging.getLogger(__name__)
 
 MEMBERS = ("pre", "low", "high", "head", "lesion")
 Sample = Mapping[str, Any]
-
-
-class AddMasksd(Transform):
-    """Add the ``head`` mask of the low dose, and an empty ``lesion`` mask where a study has none."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The study with its masks, of shape (1, X, Y, Z)."""
-        d = dict(data)
-        low = d["low"]
-        axis = slice_axis(low.affine, low.shape[1:])
-        d["head"] = torch.from_numpy(np.ascontiguousarray(head_mask(low[0].numpy(), axis=axis)))[None]
-        d.setdefault("lesion", torch.zeros_like(low))
-        return d
 
 
 def preprocessing() -> Compose:

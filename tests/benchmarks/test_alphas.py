@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from benchmarks.paper.alphas import best_alpha, scheduled
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 from benchmarks.paper.cohort import split_cohort
 from benchmarks.paper.reproduction import Reproduction
 from benchmarks.paper.settings import Settings, full
-
 from monai_lipcar.data import Study
 
 
@@ -28,7 +27,8 @@ def test_the_full_split_is_by_study_and_reproducible(settings: Settings) -> None
     ids = [study.study_id for section in split.sections().values() for study in section]
     assert len(ids) == len(set(ids)) == 61
     # 24 slices a rat: enough for the paper's counts even where some are unusable
-    assert len(split.test) * 24 > 240 and (len(split.validation) + len(split.training)) * 24 > 840
+    assert len(split.test) * 24 > 240
+    assert (len(split.validation) + len(split.training)) * 24 > 840
 
 
 def test_slices_are_a_nested_random_choice_of_usable_ones(reproduction: Reproduction) -> None:

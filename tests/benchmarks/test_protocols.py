@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from benchmarks.paper.protocols import protocols
 
 

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from benchmarks.paper import page, tables, training
+
+from benchmarks.paper import tables, training
 from benchmarks.paper.approaches import APPROACHES, Networks
 from benchmarks.paper.evaluation import Evaluator, Rows
 from benchmarks.paper.parts import Parts
@@ -25,7 +26,7 @@ from benchmarks.paper.reproduction import Reproduction
 from benchmarks.paper.settings import Settings
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -48,10 +49,10 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
 
     def store_and_die(self: Parts, key: dict[str, object], content: Rows) -> None:
         store(self, key, content)
-        raise Killed
+        raise KilledError
 
     monkeypatch.setattr(Parts, "store", store_and_die)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         second.run(job, names)
     monkeypatch.undo()
     assert len(second.missing(job, names)) == 1  # the first batch of two is kept
@@ -78,25 +79,25 @@ def test_the_baselines_are_what_they_say(reproduction: Reproduction) -> None:
     (sample,) = reproduction.slices["random"]["test"].load(names)
     low = reproduction.plan.job("random", "hospital", 0.0, "low")
     linear = reproduction.plan.job("random", "hospital", 0.0, "linear_extrapolation")
-    assert low is not None and linear is not None
+    assert low is not None
+    assert linear is not None
     assert reproduction.evaluator.images(low, [sample])[0].equal(sample["low"])
     expected = sample["pre"] + 5 * (sample["low"] - sample["pre"])
     assert reproduction.evaluator.images(linear, [sample])[0].allclose(expected, atol=1e-5)
 
 
 def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: Settings) -> None:
-    before = tables.cells(reproduction.plan)
-    assert page.MISSING in page._table_3([c for c in before if c["cohort"] == "random" and c["protocol"] == "paper"])
+    assert any(cell["ours"] is None for cell in tables.cells(reproduction.plan))
     reproduction.evaluate()
     reproduction.theory()
     reproduction.report()
     content = json.loads((settings.results / "paper.json").read_text(encoding="utf-8"))
-    unmeasured = {cell["metric"] for cell in content["cells"] if cell["ours"] is None}
-    assert not unmeasured - {"psnr_lesion", "enhancement_recovery_lesion", *tables.APPROACH_METRICS}
     everything = [cell for cell in content["cells"] if cell["column"] == "all" and "lesion" not in cell["metric"]]
-    assert everything and all(cell["ours"] is not None for cell in everything)
+    assert everything
+    assert all(cell["ours"] is not None for cell in everything)
     assert {cell["row"] for cell in everything} == set(APPROACHES)
-    assert content["seed"] == settings.seed and len(content["weights"]["sha256"]) == 4
+    assert content["seed"] == settings.seed
+    assert len(content["weights"]["sha256"]) == 4
     lines = (settings.results / "paper.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(content["cells"]) + 1
     assert {"operators.png", "theory.svg", "noise-random.png", "boxes-random.svg"} <= {
