@@ -106,8 +106,8 @@ def _operators(plan: Plan, folder: Path) -> list[Path]:
                 place.set_ylabel("relative error, whole image")
             if row == 1:
                 place.set_xlabel("image")
-    for row in axes:
-        row[0].set_ylim(bottom=0)
+    for places in axes:
+        places[0].set_ylim(0, 1.3 * places[0].get_ylim()[1])  # room for the legends
     return _save(figure, folder, "operators")
 
 
@@ -131,11 +131,10 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
                         if cell["ours"] is not None
                     ]
                     drawn += len(points)
-                    look = {"color": COLORS[approach], "linestyle": style, "linewidth": 1.4}
-                    name = details.label if rule == "schedule" else None
-                    place.plot(*zip(*points, strict=True) if points else ([], []), label=name, **look)
-                    if rule == "schedule" and points:
-                        place.plot(*zip(*points, strict=True), MARKERS[approach], color=COLORS[approach], markersize=5)
+                    first = rule == "schedule"
+                    look = {"color": COLORS[approach], "linestyle": style, "linewidth": 1.4, "markersize": 5}
+                    look |= {"label": details.label, "marker": MARKERS[approach]} if first else {}
+                    place.plot([level for level, _ in points], [value for _, value in points], **look)
             place.grid(alpha=0.3)
             place.set_title(_protocol_title(plan, protocol), fontsize=10)
             if column == 0:
@@ -155,7 +154,7 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
 
 def _boxes(plan: Plan, anatomy: str, folder: Path) -> list[Path]:
     """Figure 8: SSIM in the head over the test set."""
-    names = {len(choice): choice for choice in (plan.names(anatomy, count=plan.settings.sweep_slices),)}
+    subset = plan.names(anatomy, count=plan.settings.sweep_slices)
     whole = plan.names(anatomy)
     levels = plan.settings.main_levels
     figure = _figure(11, 7)
@@ -167,7 +166,7 @@ def _boxes(plan: Plan, anatomy: str, folder: Path) -> list[Path]:
             for approach, details in APPROACHES.items():
                 job = plan.job(anatomy, protocol, level, approach)
                 assert job is not None
-                rows = plan.evaluator.rows(job, whole) or plan.evaluator.rows(job, next(iter(names.values())))
+                rows = plan.evaluator.rows(job, whole) or plan.evaluator.rows(job, subset)
                 if rows:
                     values.append([entry["ssim_head"] for entry in rows.values()])
                     labels.append(details.label.replace("LIP-PH2L-", "LIP-PH2L-\n").replace("linear ", "linear\n"))
@@ -221,14 +220,12 @@ def _example(plan: Plan, anatomy: str, tumor: bool, folder: Path) -> list[Path]:
     sample = plan.evaluator.slices[anatomy]["test"].load([name], denoised=True)[0]
     images = {approach: _image(plan, anatomy, name, sample, approach, 0.0) for approach in APPROACHES}
     high = sample["high"]
-    shown = [
-        [("before contrast", sample["pre"], ""), ("low dose (data)", images["low"], "")],
-        [(APPROACHES[a].label, images[a], _note(images[a], sample)) for a in LEARNED],
-    ]
-    shown[0][1] = ("low dose (data)", images["low"], _note(images["low"], sample))
-    shown[0] += [(APPROACHES[a].label, images[a], _note(images[a], sample)) for a in ("linear_extrapolation",)]
-    shown[0] += [("physics_tv", images["physics_tv"], _note(images["physics_tv"], sample)), ("full dose", high, "")]
-    rows = [[Panel(title, _volume(image), note=note) for title, image, note in row] for row in shown]
+
+    def panel(approach: str) -> Panel:
+        return Panel(APPROACHES[approach].label, _volume(images[approach]), note=_note(images[approach], sample))
+
+    before, after = Panel("before contrast", _volume(sample["pre"])), Panel("full dose", _volume(high))
+    rows = [[before, *map(panel, ("low", "linear_extrapolation", "physics_tv")), after], [*map(panel, LEARNED)]]
     errors: list[Panel | None] = [
         Panel(f"{APPROACHES[a].label} - full dose", _volume(images[a] - high), kind="difference") for a in LEARNED
     ]
@@ -253,7 +250,8 @@ def _zoom(plan: Plan, anatomy: str, folder: Path) -> list[Path]:
         for approach in ("low", "physics_tv", *LEARNED):
             image = _image(plan, anatomy, name, sample, approach, level)
             note = f"noise {level:g}, {psnr(image[cut], sample['high'][cut]):.1f} dB"
-            row.append(Panel(APPROACHES[approach].label, _volume(image[cut]), note=note))
+            # the noisiest pixels of any image must not set the gray window
+            row.append(Panel(APPROACHES[approach].label, _volume(image[cut]), note=note, window=False))
         rows.append(row)
     file = folder / f"lesion-{anatomy}.png"
     title = f"{name}, lesion, paper protocol, alpha of the schedule"
@@ -264,7 +262,7 @@ def _image(plan: Plan, anatomy: str, name: str, sample: Sample, approach: str, l
     """An approach's image (1, H, W), kept on disk."""
     job = plan.job(anatomy, "paper", level, approach)
     assert job is not None
-    file = plan.settings.output / "images" / f"{digest([plan.evaluator.key(job), name])}.npy"
+    file = plan.settings.output / "shown" / f"{digest([plan.evaluator.key(job), name])}.npy"
     if not file.is_file():
         image = plan.evaluator.images(job, [sample])[0]
         file.parent.mkdir(parents=True, exist_ok=True)

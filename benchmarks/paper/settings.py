@@ -83,7 +83,7 @@ class Settings:
     operator_level: float = 0.1
     sweep_slices: int = 60
     alpha_slices: int = 6
-    alpha_factors: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    alpha_factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
     theory_side: int = 96
     theory_steps: int = 8
     theory_iterations: int = 300
@@ -124,7 +124,7 @@ def quick(output: Path, weights: str = "shipped", device: str = "cpu") -> Settin
         levels=(0.0, 0.033, 0.066),
         sweep_slices=4,
         alpha_slices=1,
-        alpha_factors=(1.0, 2.0),
+        alpha_factors=(1.0, 4.0),
         theory_side=64,
         theory_steps=4,
         theory_iterations=60,

@@ -32,7 +32,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         2,
         test_studies=1,
         validation_studies=1,
-        test_slices=3,
+        test_slices=2,
         training_slices=2,
         anatomy_options={"shape": (64, 64, 6)},
     )
@@ -40,12 +40,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         quick(tmp_path_factory.mktemp("paper")),
         cohorts=(cohort,),
         levels=(0.0, 0.033),
-        sweep_slices=2,
+        sweep_slices=1,
         alpha_factors=(1.0, 2.0),
         theory_side=32,
         theory_steps=3,
         theory_iterations=10,
-        batch_size=2,
+        batch_size=1,
     )
 
 

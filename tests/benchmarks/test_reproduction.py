@@ -55,7 +55,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
     with pytest.raises(KilledError):
         second.run(job, names)
     monkeypatch.undo()
-    assert len(second.missing(job, names)) == 1  # the first batch of two is kept
+    assert len(second.missing(job, names)) == 1  # the first batch is kept
     second.run(job, names)
     assert second.rows(job, names) == first.rows(job, names)
 
