@@ -80,7 +80,7 @@ def _value(cells: Iterable[Cell], metric: str, **where: Any) -> str:
     found = _find(cells, metric, **where)
     if found is None or found["ours"] is None:
         # of finished rows, none has what the metric needs: no lesion, nothing that enhances
-        finished = _find(cells, "ssim_head", **{**where, "column": "all"}) if "lesion" in metric else None
+        finished = _find(cells, "ssim_head", **where) if "_" in metric else None
         return "–" if finished is not None and finished["ours"] is not None else MISSING
     digits = 2 if "psnr" in metric else 3
     return f"{found['ours']:.{digits}f} ± {found['std']:.{digits}f}"

@@ -133,7 +133,7 @@ class Reproduction:
             new = [name for name in names if (task.job, name) not in seen]
             seen |= {(task.job, name) for name in new}
             total += len(new) * task.job.cost
-        with tqdm(total=round(total, 1), desc=title, unit="unit", bar_format=BAR, disable=not total) as bar:
+        with tqdm(total=total + 1e-6, desc=title, unit="unit", bar_format=BAR, disable=not total) as bar:
             for task, _ in missing:
                 self.evaluator.run(task.job, task.names, bar.update)
 

@@ -41,7 +41,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         cohorts=(cohort,),
         levels=(0.0, 0.033),
         sweep_slices=1,
-        alpha_factors=(1.0, 2.0),
+        alpha_factors=(1.0,),
         theory_side=32,
         theory_steps=3,
         theory_iterations=10,
