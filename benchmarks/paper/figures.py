@@ -209,6 +209,7 @@ def _theory(content: dict[str, Any] | None, folder: Path) -> list[Path]:
     rate.set(title="rate (Remark 5)", ylabel="Bregman distance to the true image")
     for place in (stability, convergence, rate):
         place.set_xlabel(r"$\delta$: norm of the noise")
+        place.xaxis.set_minor_formatter("")  # labels between the decades run into each other
         place.grid(alpha=0.3, which="both")
         place.legend(fontsize=8)
     return _save(figure, folder, "theory")
