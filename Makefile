@@ -3,13 +3,14 @@
 #   make demo     the main job on the sample study
 #   make test     all tests but the slow ones, with the examples in the docstrings
 #   make lint     style and types
+#   make reproduce  the paper's experiments, hours; what is finished is kept (ARGS=--quick: minutes, to see that it runs)
 #   make docs     the documentation, in docs/_build/html
 #   make clean    removes what these have made, .venv/ excepted
 #
 # PYTHON3=python3.12      another interpreter for .venv/
 # TORCH_INDEX=URL          index with a torch without CUDA: about 3 GB less to download
 # TEST_EXTRAS=dev+dicom+bm3d   tests also what needs bm3d (license: non-commercial use only)
-# ARGS="-k denoise"       more arguments for pytest
+# ARGS="-k denoise"       more arguments for pytest, or for benchmarks.paper
 
 PYTHON3 ?= python3
 TORCH_INDEX ?=
@@ -24,7 +25,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 comma := ,
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint reproduce docs clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -39,6 +40,9 @@ lint: $(VENV)/.installed-dev
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+
+reproduce: $(VENV)/.installed-report
+	$(PYTHON) -m benchmarks.paper $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build/html

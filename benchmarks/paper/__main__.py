@@ -1,0 +1,76 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Reproduce the paper's experiments: ``python -m benchmarks.paper`` from the repository's root.
+
+Everything is made from seeds and kept in the output folder; a run that was stopped goes on where it was. Writes
+``benchmarks/results/paper.json`` and ``paper.csv``, the figures and the tables of ``docs/paper.md``. ``--quick`` runs
+every stage on hardly any data, and writes into its own output folder only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+from monai_lipcar.errors import LipcarError
+from monai_lipcar.log import quiet_readers
+
+from . import reproduction, settings, training
+from .protocols import default_denoiser
+
+STAGES = ("cohort", "training", "evaluation", "theory", "report")
+
+
+def main() -> None:
+    """Run it."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("benchmarks.paper").setLevel(logging.INFO)
+    quiet_readers()
+    parser = argparse.ArgumentParser(prog="benchmarks.paper", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="minutes instead of many hours; nothing is published")
+    parser.add_argument("--output", type=Path, help="folder of cohorts, slices and rows; default: runs/paper[-quick]")
+    parser.add_argument("--weights", choices=("shipped", "train"), default="shipped", help="default: the bundles' own")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")
+    parser.add_argument("--denoiser", help="of the paper's protocol; default: bm3d where it is installed, else nlm")
+    parser.add_argument("--hospital-denoiser", help="of the hospital's protocol, after the noise; default: none")
+    parser.add_argument("--device", default="cpu", help="torch device, e.g. cuda")
+    arguments = parser.parse_args()
+    output = arguments.output or settings.REPOSITORY / "runs" / ("paper-quick" if arguments.quick else "paper")
+    make = settings.quick if arguments.quick else settings.full
+    chosen = make(output.resolve(), arguments.weights, arguments.device)
+    denoiser = arguments.denoiser or default_denoiser()
+    if denoiser != "bm3d":
+        logging.getLogger("benchmarks.paper").warning(
+            "the paper's protocol uses %s here instead of BM3D, which is not installed or not asked for "
+            "(pip install bm3d; its license allows non-commercial use only)",
+            denoiser,
+        )
+    try:
+        splits = reproduction.write_cohorts(chosen)
+        if arguments.weights == "train" and "training" in arguments.stages:
+            training.train(chosen, denoiser)
+        if {"evaluation", "theory", "report"} & {*arguments.stages}:
+            run = reproduction.Reproduction(chosen, splits, denoiser, arguments.hospital_denoiser)
+            if "evaluation" in arguments.stages:
+                run.evaluate()
+            if "theory" in arguments.stages:
+                run.theory()
+            if "report" in arguments.stages:
+                run.report()
+    except LipcarError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

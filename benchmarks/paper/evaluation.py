@@ -1,0 +1,204 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Metrics of every slice, approach, noise level and alpha, computed once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import monai_lipcar
+from monai_lipcar.data.fingerprint import fingerprint
+from monai_lipcar.metrics import study_metrics
+from monai_lipcar.networks import file_sha256
+
+from .approaches import APPROACHES, Networks
+from .parts import Parts
+from .protocols import Protocol, noise_generator
+from .settings import Cohort, Settings
+from .slices import Sample, Slices, preprocessing
+
+__all__ = ["Evaluator", "Job", "OperatorJob", "Rows"]
+
+Rows = dict[str, dict[str, float]]
+"""Slice to metric to value."""
+FORMAT = 1
+"""Raise when what a row holds changes meaning."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One approach on the slices of one section at one noise level.
+
+    Args:
+        anatomy, section: of the slices.
+        protocol: how the data come about.
+        level: noise level.
+        approach: key of :data:`APPROACHES`.
+        alpha: weight of the prior, None where there is none.
+    """
+
+    anatomy: str
+    section: str
+    protocol: Protocol
+    level: float
+    approach: str
+    alpha: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """Rough time of a slice, for the progress bar."""
+        if self.approach in ("low", "linear_extrapolation"):
+            return 0.03
+        return 0.3 if APPROACHES[self.approach].bundle is None else 0.5 if self.approach == "physics_tv" else 2.0
+
+
+@dataclass(frozen=True)
+class OperatorJob:
+    """One operator on the slices of one section: Tables 1 and 2.
+
+    Args:
+        anatomy, section: of the slices.
+        operator: one of the four.
+        member: which low dose is its input or target: ``"low"`` or ``"denoised"``.
+        variant: which training its weights come from.
+        level: noise that is added to its input.
+    """
+
+    anatomy: str
+    section: str
+    operator: str
+    member: str
+    variant: str = "none"
+    level: float = 0.0
+    cost: float = 0.3
+
+
+class Evaluator:
+    """Computes rows that are missing, batch by batch, and finds those that are not.
+
+    Args:
+        settings: of the reproduction.
+        networks: the operators.
+        slices: anatomy to section to slices.
+        denoiser: of the denoised low dose.
+    """
+
+    def __init__(
+        self, settings: Settings, networks: Networks, slices: dict[str, dict[str, Slices]], denoiser: str
+    ) -> None:
+        self.settings = settings
+        self.networks = networks
+        self.slices = slices
+        self.denoiser = denoiser
+        self.parts = Parts(settings.output / "rows")
+        self._recipes = {cohort.anatomy: self._recipe(cohort) for cohort in settings.cohorts}
+
+    def data(self, anatomy: str) -> list[str]:
+        """What the slices of a cohort are made from, and how."""
+        return self._recipes[anatomy]
+
+    def rows(self, job: Job | OperatorJob, names: Sequence[str] | None = None) -> Rows:
+        """Finished rows; with ``names`` those of these slices, or none where one of them is missing."""
+        found: Rows = self.parts.find(self.key(job))
+        if names is None:
+            return found
+        return {name: found[name] for name in names} if all(name in found for name in names) else {}
+
+    def missing(self, job: Job | OperatorJob, names: Sequence[str]) -> list[str]:
+        """Slices that have no row yet."""
+        found = self.rows(job)
+        return [name for name in names if name not in found]
+
+    def run(self, job: Job | OperatorJob, names: Sequence[str], advance: Callable[[float], None] | None = None) -> None:
+        """Compute the rows that are missing; after every batch they are on disk."""
+        slices = self.slices[job.anatomy][job.section]
+        rows, missing = self.rows(job), self.missing(job, names)
+        key = self.key(job)
+        denoised = (job.member if isinstance(job, OperatorJob) else job.protocol.member) == "denoised"
+        for start in range(0, len(missing), self.settings.batch_size):
+            batch = missing[start : start + self.settings.batch_size]
+            rows |= self._compute(job, slices.load(batch, denoised), batch)
+            self.parts.store(key, rows)
+            if advance is not None:
+                advance(len(batch) * job.cost)
+
+    def key(self, job: Job | OperatorJob) -> dict[str, Any]:
+        """Everything that the rows of a job depend on, but the slices themselves, which they name."""
+        key: dict[str, Any] = {
+            "format": FORMAT,
+            "version": monai_lipcar.__version__,
+            "data": self.data(job.anatomy),
+            "seed": self.settings.seed,
+            "level": job.level,
+        }
+        if isinstance(job, OperatorJob):
+            weights = {job.operator: self.networks.sha256(job.operator, job.variant)}
+            low = [job.member, self.denoiser if job.member == "denoised" else None]
+            return {**key, "operator": job.operator, "low": low, "weights": weights}
+        approach = APPROACHES[job.approach]
+        weights = {
+            name: self.networks.sha256(name, self.networks.variant(name, job.protocol)) for name in approach.networks
+        }
+        solver = None if approach.bundle is None else self.networks.solver(approach.bundle).describe()
+        return {
+            **key,
+            "protocol": job.protocol.key(),
+            "approach": job.approach,
+            "guess": approach.guess,
+            "alpha": job.alpha,
+            "solver": solver,
+            "weights": weights,
+        }
+
+    def images(self, job: Job, samples: Sequence[Sample]) -> torch.Tensor:
+        """The approach's images of some slices, (B, 1, H, W)."""
+        observed = torch.stack([job.protocol.observe(sample, job.level, self.settings.seed) for sample in samples])
+        pre = torch.stack([sample["pre"] for sample in samples])
+        return self.networks.image(job.approach, pre, observed, job.protocol, job.alpha)
+
+    def _compute(self, job: Job | OperatorJob, samples: list[Sample], names: list[str]) -> Rows:
+        if isinstance(job, OperatorJob):
+            images, targets = self._operator_images(job, samples)
+        else:
+            images, targets = self.images(job, samples), [sample["high"] for sample in samples]
+        rows: Rows = {}
+        for name, sample, image, target in zip(names, samples, images, targets, strict=True):
+            known: dict[str, Any] = {}
+            if isinstance(job, Job):
+                known = {"pre": sample["pre"], "lesion": sample["lesion"] > 0.5}
+            metrics = study_metrics({"image": image}, target, sample["head"] > 0.5, **known)["image"]
+            rows[name] = {metric: round(float(value), 6) for metric, value in metrics.items() if math.isfinite(value)}
+            rows[name]["tumor"] = float((sample["lesion"] > 0.5).any())
+        return rows
+
+    def _operator_images(self, job: OperatorJob, samples: list[Sample]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        forward = job.operator.endswith("h2l")
+        source, target = ("high", job.member) if forward else (job.member, "high")
+        inputs = []
+        for sample in samples:
+            dose = sample[source]
+            if job.level > 0:
+                noise = torch.randn(dose.shape, generator=noise_generator(sample, self.settings.seed))
+                dose = dose + job.level * noise
+            inputs.append(torch.cat([sample["pre"], dose]) if job.operator.startswith("p") else dose)
+        network = self.networks.operator(job.operator, job.variant)
+        with torch.no_grad():
+            images = network(torch.stack(inputs).to(self.settings.device)).cpu()
+        return images, [sample[target] for sample in samples]
+
+    def _recipe(self, cohort: Cohort) -> list[str]:
+        record = self.settings.output / "cohorts" / cohort.anatomy / "cohort.json"
+        return [file_sha256(record), fingerprint(preprocessing())]

@@ -1,0 +1,154 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What is computed, in which order: the parts that every table needs first, the refinements last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .alphas import best_alpha, scheduled
+from .approaches import APPROACHES, OPERATORS
+from .evaluation import Evaluator, Job, OperatorJob, Rows
+from .protocols import Protocol
+
+__all__ = ["Plan", "Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job and the slices that it is needed for."""
+
+    job: Job | OperatorJob
+    names: tuple[str, ...]
+
+
+class Plan:
+    """The jobs of a reproduction.
+
+    Args:
+        evaluator: knows slices, networks, and what is finished.
+        protocols: by name.
+    """
+
+    def __init__(self, evaluator: Evaluator, protocols: dict[str, Protocol]) -> None:
+        self.evaluator = evaluator
+        self.settings = evaluator.settings
+        self.protocols = protocols
+        self.anatomies = tuple(evaluator.slices)
+
+    def names(self, anatomy: str, section: str = "test", count: int | None = None) -> tuple[str, ...]:
+        """Slices of a section, or the first ``count`` of their random order."""
+        return self.evaluator.slices[anatomy][section].names[:count]
+
+    def first_steps(self) -> Iterator[list[Task]]:
+        """Groups of tasks that depend on nothing, most important first."""
+        yield self._operator_tasks()
+        yield self._sweep("schedule", self.settings.main_levels)
+        yield self._sweep("schedule", self.settings.levels)
+        yield self._validation()
+
+    def last_steps(self) -> Iterator[list[Task]]:
+        """Groups of tasks that need the validation to be finished for its alphas."""
+        yield self._whole("schedule")
+        yield self._sweep("validation", self.settings.levels)
+        yield self._whole("validation")
+
+    def job(
+        self, anatomy: str, protocol: str, level: float, approach: str, rule: str = "schedule", section: str = "test"
+    ) -> Job | None:
+        """The job of one table cell; None where its alpha is not known yet."""
+        alpha = None
+        if APPROACHES[approach].bundle is not None:
+            alpha = self.alpha(approach, protocol, level, rule)
+            if alpha is None:
+                return None
+        return Job(anatomy, section, self.protocols[protocol], level, approach, alpha)
+
+    def alpha(self, approach: str, protocol: str, level: float, rule: str) -> float | None:
+        """Alpha of an inverse problem by one of the rules; None while the validation is not finished."""
+        bundle = APPROACHES[approach].bundle
+        assert bundle is not None
+        start = scheduled(self.evaluator.networks.default_alpha(bundle), level)
+        if rule == "schedule":
+            return start
+        rows = {}
+        for factor in self.settings.alpha_factors:
+            together: Rows = {}
+            for anatomy in self.anatomies:
+                names = self._validation_names(anatomy)
+                job = Job(anatomy, "validation", self.protocols[protocol], level, approach, factor * start)
+                found = self.evaluator.rows(job, names)
+                if not found:
+                    return None
+                together |= {f"{anatomy} {name}": row for name, row in found.items()}
+            rows[factor * start] = together
+        return best_alpha(rows)
+
+    def operator_job(self, anatomy: str, operator: str, member: str, section: str, level: float) -> OperatorJob:
+        """The job of one cell of Tables 1 and 2."""
+        trained = self.settings.weights == "train" and member == "denoised"
+        variant = self.evaluator.denoiser if trained else "none"
+        return OperatorJob(anatomy, section, operator, member, variant, level)
+
+    def training_names(self, anatomy: str) -> tuple[str, ...]:
+        """Slices of the training set that Table 2 looks at: as many as of the test set."""
+        return self.names(anatomy, "training", len(self.names(anatomy)))
+
+    def _operator_tasks(self) -> list[Task]:
+        tasks = []
+        for anatomy in self.anatomies:
+            for operator in OPERATORS:
+                for member in ("low", "denoised"):
+                    tasks.append(Task(self.operator_job(anatomy, operator, member, "test", 0.0), self.names(anatomy)))
+                noisy = self.operator_job(anatomy, operator, "low", "test", self.settings.operator_level)
+                tasks.append(Task(noisy, self.names(anatomy)))
+                if "training" in self.evaluator.slices[anatomy]:
+                    for level in (0.0, self.settings.operator_level):
+                        job = self.operator_job(anatomy, operator, "low", "training", level)
+                        tasks.append(Task(job, self.training_names(anatomy)))
+        return tasks
+
+    def _sweep(self, rule: str, levels: tuple[float, ...]) -> list[Task]:
+        return self._tasks(rule, levels, self.settings.sweep_slices)
+
+    def _whole(self, rule: str) -> list[Task]:
+        return self._tasks(rule, self.settings.main_levels, None)
+
+    def _tasks(self, rule: str, levels: tuple[float, ...], count: int | None) -> list[Task]:
+        tasks = []
+        for level in levels:
+            for protocol in self.protocols:
+                for anatomy in self.anatomies:
+                    for approach in APPROACHES:
+                        if rule != "schedule" and APPROACHES[approach].bundle is None:
+                            continue
+                        job = self.job(anatomy, protocol, level, approach, rule)
+                        if job is not None:
+                            tasks.append(Task(job, self.names(anatomy, count=count)))
+        return tasks
+
+    def _validation_names(self, anatomy: str) -> tuple[str, ...]:
+        return self.names(anatomy, "validation", self.settings.alpha_slices)
+
+    def _validation(self) -> list[Task]:
+        tasks = []
+        for level in self.settings.levels:
+            for protocol in self.protocols:
+                for approach, details in APPROACHES.items():
+                    if details.bundle is None:
+                        continue
+                    start = scheduled(self.evaluator.networks.default_alpha(details.bundle), level)
+                    for factor in self.settings.alpha_factors:
+                        for anatomy in self.anatomies:
+                            job = Job(anatomy, "validation", self.protocols[protocol], level, approach, factor * start)
+                            tasks.append(Task(job, self._validation_names(anatomy)))
+        return tasks

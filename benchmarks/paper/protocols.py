@@ -1,0 +1,81 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""How the observed low dose comes about: what is denoised when, and where the noise enters."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+
+from monai_lipcar.physics import add_gaussian_noise
+from monai_lipcar.transforms import DenoiseSlices
+
+from .slices import Sample
+
+__all__ = ["FREE_DENOISER", "Protocol", "default_denoiser", "noise_generator", "protocols"]
+
+FREE_DENOISER = "nlm"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Where the data y of the inverse problem, and the input of the end-to-end networks, come from.
+
+    Args:
+        name: ``"paper"`` or ``"hospital"``.
+        member: what the noise is added to: ``"denoised"`` (the paper's: the low dose after BM3D) or ``"low"``.
+        before: method of the denoised member, or None.
+        after: method that is applied after the noise, or None.
+    """
+
+    name: str
+    member: str
+    before: str | None = None
+    after: str | None = None
+
+    def observe(self, sample: Sample, noise_level: float, seed: int) -> torch.Tensor:
+        """y of one slice, (1, H, W); at every noise level the same noise, times the level."""
+        data: torch.Tensor = sample[self.member]
+        if noise_level > 0:
+            data = add_gaussian_noise(data, noise_level, noise_generator(sample, seed))
+        return data if self.after is None else DenoiseSlices(self.after)(data).as_subclass(torch.Tensor)  # type: ignore[arg-type]
+
+    def key(self) -> dict[str, str | None]:
+        """What a result depends on."""
+        return {"member": self.member, "before": self.before, "after": self.after}
+
+
+def protocols(denoiser: str, hospital_denoiser: str | None = None) -> dict[str, Protocol]:
+    """The two protocols.
+
+    Args:
+        denoiser: of the paper's protocol.
+        hospital_denoiser: what a pipeline would do to its low dose; nothing by default, as the bundles.
+    """
+    return {
+        "paper": Protocol("paper", "denoised", before=denoiser),
+        "hospital": Protocol("hospital", "low", after=hospital_denoiser),
+    }
+
+
+def default_denoiser() -> str:
+    """``"bm3d"``, as in the paper, where it is installed (non-commercial use only); else the free ``"nlm"``."""
+    return "bm3d" if find_spec("bm3d") else FREE_DENOISER
+
+
+def noise_generator(sample: Sample, seed: int) -> torch.Generator:
+    """Source of the noise of one slice: depends on the slice and the seed only."""
+    text = f"{seed} {sample['study_id']} {sample['slice_index']}"
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+    return torch.Generator().manual_seed(number)

@@ -1,0 +1,154 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The cells of the paper's tables and figures: ours beside the paper's."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from .alphas import RULES
+from .approaches import APPROACHES, OPERATORS
+from .evaluation import Job, OperatorJob, Rows
+from .plan import Plan
+from .reported import reported
+
+__all__ = ["FIELDS", "cells", "to_csv"]
+
+FIELDS = (
+    *("table", "cohort", "section", "protocol", "noise_level", "alpha_rule", "alpha"),
+    *("row", "column", "metric", "paper", "ours", "std", "n"),
+)
+OPERATOR_METRICS = ("psnr", "ssim", "psnr_head", "ssim_head")
+APPROACH_METRICS = (
+    *("ssim_head", "psnr_head", "relative_error_head", "ssim", "psnr"),
+    *("psnr_enhancing", "enhancement_recovery", "psnr_lesion", "enhancement_recovery_lesion"),
+)
+SWEEP_METRICS = ("ssim_head", "ssim", "psnr_head", "enhancement_recovery")
+BASELINES = ("low", "linear_extrapolation", "physics_tv")
+GROUPS = {"all": None, "tumor": 1.0, "no tumor": 0.0}
+
+Cell = dict[str, Any]
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """All cells, those that are not measured yet with ``ours`` None."""
+    return [{**dict.fromkeys(FIELDS), **cell} for part in (_table_1, _table_2, _approaches) for cell in part(plan)]
+
+
+def to_csv(content: Iterable[Cell]) -> str:
+    """The cells as a table."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(content)
+    return text.getvalue()
+
+
+def summary(rows: Rows, metric: str, group: float | None = None) -> dict[str, Any]:
+    """Mean, standard deviation and number of the slices that have the metric.
+
+    Example:
+        >>> rows = {"a": {"ssim": 0.5, "tumor": 1.0}, "b": {"ssim": 0.7, "tumor": 0.0}}
+        >>> summary(rows, "ssim", group=0.0)
+        {'ours': 0.7, 'std': 0.0, 'n': 1}
+    """
+    values = [row[metric] for row in rows.values() if metric in row and (group is None or row.get("tumor") == group)]
+    if not values:
+        return {"ours": None, "std": None, "n": 0}
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"ours": round(statistics.fmean(values), 4), "std": round(deviation, 4), "n": len(values)}
+
+
+def _rows(plan: Plan, job: Job | OperatorJob | None, *choices: Sequence[str]) -> Rows:
+    """Rows of the first choice of slices that is complete; none where no choice is."""
+    if job is None:
+        return {}
+    return next((rows for names in choices if (rows := plan.evaluator.rows(job, names))), {})
+
+
+def _table_1(plan: Plan) -> Iterator[Cell]:
+    for anatomy in plan.anatomies:
+        for column, protocol in (("low", "hospital"), ("denoised", "paper")):
+            for row in OPERATORS:
+                job = plan.operator_job(anatomy, row, column, "test", 0.0)
+                rows = _rows(plan, job, plan.names(anatomy))
+                yield from _operator_cells("table 1", anatomy, "test", 0.0, row, column, rows)
+            for row in BASELINES:
+                whole = plan.job(anatomy, protocol, 0.0, row)
+                rows = _rows(plan, whole, plan.names(anatomy), plan.names(anatomy, count=plan.settings.sweep_slices))
+                yield from _operator_cells("table 1", anatomy, "test", 0.0, row, column, rows)
+
+
+def _operator_cells(
+    table: str, anatomy: str, section: str, level: float, row: str, column: str, rows: Rows
+) -> Iterator[Cell]:
+    metrics = OPERATOR_METRICS if table == "table 1" else ("relative_error", "relative_error_head")
+    for metric in metrics:
+        place = {"table": table, "cohort": anatomy, "section": section, "noise_level": level}
+        paper = reported(table, row, column, metric, anatomy)
+        yield {**place, "row": row, "column": column, "metric": metric, "paper": paper, **summary(rows, metric)}
+
+
+def _table_2(plan: Plan) -> Iterator[Cell]:
+    for anatomy in plan.anatomies:
+        for section in ("training", "test"):
+            if section not in plan.evaluator.slices[anatomy]:
+                continue
+            names = plan.names(anatomy) if section == "test" else plan.training_names(anatomy)
+            for level in (0.0, plan.settings.operator_level):
+                for row in OPERATORS:
+                    rows = _rows(plan, plan.operator_job(anatomy, row, "low", section, level), names)
+                    yield from _operator_cells("table 2", anatomy, section, level, row, "low", rows)
+
+
+def _approaches(plan: Plan) -> Iterator[Cell]:
+    """Table 3 (whole test set, with and without tumor) and Figure 7 (the sweep)."""
+    for anatomy in plan.anatomies:
+        subset = plan.names(anatomy, count=plan.settings.sweep_slices)
+        for protocol in plan.protocols:
+            for rule in RULES:
+                for level in plan.settings.main_levels:
+                    jobs = {name: plan.job(anatomy, protocol, level, name, rule) for name in APPROACHES}
+                    # all rows of a table are of the same slices: the whole test set when every one of them has it
+                    whole = all(_rows(plan, job, plan.names(anatomy)) for job in jobs.values())
+                    names = plan.names(anatomy) if whole else subset
+                    yield from _table("table 3", plan, jobs, names, anatomy, protocol, rule, level, GROUPS)
+                for level in plan.settings.levels:
+                    jobs = {name: plan.job(anatomy, protocol, level, name, rule) for name in APPROACHES}
+                    yield from _table("figure 7", plan, jobs, subset, anatomy, protocol, rule, level, {"all": None})
+
+
+def _table(
+    table: str,
+    plan: Plan,
+    jobs: dict[str, Job | None],
+    names: Sequence[str],
+    anatomy: str,
+    protocol: str,
+    rule: str,
+    level: float,
+    groups: dict[str, float | None],
+) -> Iterator[Cell]:
+    for row, job in jobs.items():
+        if rule != "schedule" and APPROACHES[row].bundle is None:
+            continue  # no alpha: the same image
+        rows = _rows(plan, job, names)
+        place = {
+            **{"table": table, "cohort": anatomy, "section": "test", "protocol": protocol, "noise_level": level},
+            **{"alpha_rule": rule, "alpha": None if job is None else job.alpha, "row": row},
+        }
+        for column, group in groups.items():
+            for metric in APPROACH_METRICS if table == "table 3" else SWEEP_METRICS:
+                yield {**place, "column": column, "metric": metric, **summary(rows, metric, group)}

@@ -1,0 +1,40 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The page of the documentation shows what was measured, and no number of the paper's that is not known."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks.paper import page
+from benchmarks.paper.reported import TABLE_1, reported
+from benchmarks.paper.settings import full
+from benchmarks.paper.theory import slope
+
+from .conftest import REPOSITORY
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    settings = full(REPOSITORY / "runs")
+    content = json.loads((settings.results / "paper.json").read_text(encoding="utf-8"))
+    assert page.changes(settings.page, settings.images, content) == {}
+
+
+def test_the_papers_numbers_are_where_they_belong() -> None:
+    assert reported("table 1", "ph2l", "denoised", "psnr", "rat") == 39.05
+    assert reported("table 1", "ph2l", "low", "psnr", "rat") is None  # could not be looked up
+    assert reported("table 1", "ph2l", "denoised", "psnr", "mni152") is None  # the paper has rats only
+    assert reported("table 3", "nn_pl2h", "all", "ssim", "rat") is None
+    assert len(TABLE_1) == 14
+
+
+def test_the_slope_of_a_power_law() -> None:
+    assert abs(slope([1.0, 0.5, 0.25], [3.0, 3.0 * 0.5**1.5, 3.0 * 0.25**1.5]) - 1.5) < 1e-9

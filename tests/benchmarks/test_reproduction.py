@@ -1,0 +1,116 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The stages from rows to the page, on a cohort that takes seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.paper import tables, training
+from benchmarks.paper.approaches import APPROACHES, Networks
+from benchmarks.paper.evaluation import Evaluator, Rows
+from benchmarks.paper.parts import Parts
+from benchmarks.paper.reproduction import Reproduction
+from benchmarks.paper.settings import Settings
+
+METRICS = ("ssim_head", "psnr_head", "ssim", "psnr")  # that every slice has, whether anything enhances or not
+
+
+class KilledError(Exception):
+    pass
+
+
+def fresh(reproduction: Reproduction, settings: Settings) -> Evaluator:
+    return Evaluator(settings, Networks(settings), reproduction.slices, reproduction.denoiser)
+
+
+def test_a_killed_run_goes_on_with_the_same_numbers(
+    reproduction: Reproduction, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = reproduction.plan.job("random", "paper", 0.033, "lip_ph2l_gentv")
+    assert job is not None
+    names = reproduction.plan.names("random")
+    first = fresh(reproduction, settings)
+    first.parts = Parts(settings.output / "uninterrupted")
+    first.run(job, names)
+    second = fresh(reproduction, settings)
+    second.parts = Parts(settings.output / "interrupted")
+    store: Callable[..., None] = Parts.store
+
+    def store_and_die(self: Parts, key: dict[str, object], content: Rows) -> None:
+        store(self, key, content)
+        raise KilledError
+
+    monkeypatch.setattr(Parts, "store", store_and_die)
+    with pytest.raises(KilledError):
+        second.run(job, names)
+    monkeypatch.undo()
+    assert len(second.missing(job, names)) == 1  # the first batch is kept
+    second.run(job, names)
+    assert second.rows(job, names) == first.rows(job, names)
+
+
+def test_what_is_finished_is_not_computed_again(
+    reproduction: Reproduction, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = fresh(reproduction, settings)
+    job = reproduction.plan.job("random", "hospital", 0.0, "nn_pl2h")
+    assert job is not None
+    evaluator.run(job, reproduction.plan.names("random"))
+    monkeypatch.setattr(Evaluator, "_compute", lambda *_: pytest.fail("computed again"))
+    evaluator.run(job, reproduction.plan.names("random"))
+    monkeypatch.undo()
+    other = replace(settings, seed=settings.seed + 1)
+    assert Evaluator(other, Networks(other), reproduction.slices, "nlm").rows(job) == {}
+
+
+def test_the_baselines_are_what_they_say(reproduction: Reproduction) -> None:
+    names = reproduction.plan.names("random", count=1)
+    (sample,) = reproduction.slices["random"]["test"].load(names)
+    low = reproduction.plan.job("random", "hospital", 0.0, "low")
+    linear = reproduction.plan.job("random", "hospital", 0.0, "linear_extrapolation")
+    assert low is not None
+    assert linear is not None
+    assert reproduction.evaluator.images(low, [sample])[0].equal(sample["low"])
+    expected = sample["pre"] + 5 * (sample["low"] - sample["pre"])
+    assert reproduction.evaluator.images(linear, [sample])[0].allclose(expected, atol=1e-5)
+
+
+def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: Settings) -> None:
+    assert any(cell["ours"] is None for cell in tables.cells(reproduction.plan))
+    reproduction.evaluate()
+    reproduction.theory()
+    reproduction.report()
+    content = json.loads((settings.results / "paper.json").read_text(encoding="utf-8"))
+    everything = [cell for cell in content["cells"] if cell["column"] == "all" and cell["metric"] in METRICS]
+    assert everything
+    assert all(cell["ours"] is not None for cell in everything)
+    assert {cell["row"] for cell in everything} == set(APPROACHES)
+    assert content["seed"] == settings.seed
+    assert len(content["weights"]["sha256"]) == 4
+    lines = (settings.results / "paper.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(content["cells"]) + 1
+    assert {"operators.png", "theory.svg", "noise-random.png", "boxes-random.svg"} <= {
+        file.name for file in settings.images.iterdir()
+    }
+    assert "## Table 1" in settings.page.read_text(encoding="utf-8")
+
+
+def test_trainings_are_the_bundles_own_with_and_without_denoising(settings: Settings) -> None:
+    trainings = training.trainings(settings, "bm3d")
+    assert {(entry.operator, entry.denoise) for entry in trainings} == {
+        (operator, denoise) for operator in ("l2h", "pl2h", "h2l", "ph2l") for denoise in ("none", "bm3d")
+    }
+    assert all(entry.command[1:4] == ("-m", "monai.bundle", "run") for entry in trainings)
