@@ -28,6 +28,7 @@ from monai_lipcar.log import quiet_readers
 from . import reproduction, settings, training
 from .protocols import default_denoiser
 
+WEIGHTS = "the bundles' own (default), the same trained here, or trained as the paper did on its cohort"
 STAGES = ("cohort", "training", "evaluation", "theory", "report")
 
 
@@ -40,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.paper", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="minutes instead of many hours; nothing is published")
     parser.add_argument("--output", type=Path, help="folder of cohorts, slices and rows; default: runs/paper[-quick]")
-    parser.add_argument("--weights", choices=("shipped", "train"), default="shipped", help="default: the bundles' own")
+    parser.add_argument("--weights", choices=("shipped", "train", "paper"), default="shipped", help=WEIGHTS)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")
     parser.add_argument("--denoiser", help="of the paper's protocol; default: bm3d where it is installed, else nlm")
     parser.add_argument("--hospital-denoiser", help="of the hospital's protocol, after the noise; default: none")
@@ -58,7 +59,7 @@ def main() -> None:
         )
     try:
         splits = reproduction.write_cohorts(chosen)
-        if arguments.weights == "train" and "training" in arguments.stages:
+        if arguments.weights != "shipped" and "training" in arguments.stages:
             training.train(chosen, denoiser)
         if {"evaluation", "theory", "report"} & {*arguments.stages}:
             run = reproduction.Reproduction(chosen, splits, denoiser, arguments.hospital_denoiser)

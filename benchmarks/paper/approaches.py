@@ -26,11 +26,10 @@ from monai_lipcar.physics import linear_extrapolation
 from monai_lipcar.problem import LearnedInverseProblem, TotalVariation
 
 from .protocols import Protocol
-from .settings import Settings
+from .settings import OPERATORS, Settings
+from .training import folder_of
 
 __all__ = ["APPROACHES", "LEARNED", "OPERATORS", "Approach", "Networks"]
-
-OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
 
 
 @dataclass(frozen=True)
@@ -89,15 +88,15 @@ class Networks:
         """The training whose weights a protocol asks for.
 
         As in the authors' code: forward operators are trained on the denoised low dose where the data are denoised, the
-        end-to-end networks never are. Shipped weights were trained once, on the low dose as it is.
+        end-to-end networks never are. The shipped ones were trained once, towards low doses without noise.
         """
         forward = operator.endswith("h2l")
-        return protocol.before if self.settings.weights == "train" and forward and protocol.before else "none"
+        return protocol.before if self.settings.weights == "paper" and forward and protocol.before else "none"
 
     def weights(self, operator: str, variant: str = "none") -> Path:
         """Weights file of an operator."""
-        if self.settings.weights == "train":
-            return self.settings.output / "training" / f"{operator}-{variant}" / "model.pt"
+        if self.settings.weights != "shipped":
+            return folder_of(self.settings, operator, variant) / "model.pt"
         return Path(find_weights(bundle_root(operator), operator))
 
     def sha256(self, operator: str, variant: str = "none") -> str:

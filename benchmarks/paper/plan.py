@@ -95,7 +95,7 @@ class Plan:
 
     def operator_job(self, anatomy: str, operator: str, member: str, section: str, level: float) -> OperatorJob:
         """The job of one cell of Tables 1 and 2."""
-        trained = self.settings.weights == "train" and member == "denoised"
+        trained = self.settings.weights == "paper" and member == "denoised"
         variant = self.evaluator.denoiser if trained else "none"
         return OperatorJob(anatomy, section, operator, member, variant, level)
 

@@ -89,7 +89,7 @@ class Reproduction:
         """What ``paper.json`` says."""
         settings = self.settings
         variants = [("none", OPERATORS)]
-        if settings.weights == "train":
+        if settings.weights == "paper":
             variants.append((self.denoiser, OPERATORS))
         return {
             "versions": {name: version for name in PACKAGES if (version := _version(name))},

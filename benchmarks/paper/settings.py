@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["REPOSITORY", "Cohort", "Settings", "full", "quick"]
+__all__ = ["OPERATORS", "REPOSITORY", "Cohort", "Settings", "full", "quick"]
+
+OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -68,7 +70,8 @@ class Settings:
         theory_steps: perturbations of each experiment of the theory.
         theory_iterations: cap on the solver's iterations there.
         batch_size: slices that are solved together.
-        weights: ``"shipped"`` (the bundles' own) or ``"train"`` (those of the training stage).
+        weights: ``"shipped"`` (the bundles' own), ``"train"`` (the same, made by the training stage) or ``"paper"``
+            (trained as the paper did, on its cohort).
         device: torch device.
     """
 

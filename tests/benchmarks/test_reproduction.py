@@ -15,15 +15,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from benchmarks.paper import tables, training
+from benchmarks.paper import tables, training, training_cohort
 from benchmarks.paper.approaches import APPROACHES, Networks
 from benchmarks.paper.evaluation import Evaluator, Rows
 from benchmarks.paper.parts import Parts
 from benchmarks.paper.reproduction import Reproduction
-from benchmarks.paper.settings import Settings
+from benchmarks.paper.settings import REPOSITORY, Settings, full
+from monai_lipcar.data import load_datalist
 
 METRICS = ("ssim_head", "psnr_head", "ssim", "psnr")  # that every slice has, whether anything enhances or not
 
@@ -108,9 +110,33 @@ def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: 
     assert "## Table 1" in settings.page.read_text(encoding="utf-8")
 
 
-def test_trainings_are_the_bundles_own_with_and_without_denoising(settings: Settings) -> None:
-    trainings = training.trainings(settings, "bm3d")
-    assert {(entry.operator, entry.denoise) for entry in trainings} == {
+def test_trainings_are_the_bundles_own(settings: Settings) -> None:
+    shipped = training.trainings(replace(settings, weights="train"), "bm3d")
+    assert [(entry.operator, entry.denoise) for entry in shipped] == [(name, "none") for name in training.EPOCHS]
+    paper = training.trainings(replace(settings, weights="paper"), "bm3d")
+    assert {(entry.operator, entry.denoise) for entry in paper} == {
         (operator, denoise) for operator in ("l2h", "pl2h", "h2l", "ph2l") for denoise in ("none", "bm3d")
     }
-    assert all(entry.command[1:4] == ("-m", "monai.bundle", "run") for entry in trainings)
+    assert all(entry.command[1:4] == ("-m", "monai.bundle", "run") for entry in (*shipped, *paper))
+    assert len({entry.folder for entry in (*shipped, *paper)}) == 12
+    for operator in ("l2h", "ph2l"):
+        config = json.loads((REPOSITORY / "bundles" / operator / "configs" / "train.json").read_text(encoding="utf-8"))
+        for entry in (*shipped, *paper):
+            given = {option.removeprefix("--") for option in entry.command if option.startswith("--")}
+            assert given - {"config_file"} <= config.keys()
+
+
+def test_the_training_cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [
+        replace(part, studies=1, anatomy_options={"shape": (48, 48, 3)})
+        for part in training_cohort.PARTS
+        if part.anatomy == "random"
+    ]
+    monkeypatch.setattr(training_cohort, "PARTS", parts)
+    datalist = training_cohort.write(tmp_path)
+    training_studies, validation = (load_datalist(datalist, section) for section in ("training", "validation"))
+    assert [study.study_id for study in training_studies] == ["fixed-random-0001", "vary-random-0001"]
+    assert [study.acquisition is None for study in training_studies] == [True, False]
+    assert [study.study_id for study in validation] == ["valvary-random-0001"]
+    tested_on = full(tmp_path).seed
+    assert tested_on not in {part.seed for part in training_cohort.PARTS}
