@@ -187,11 +187,11 @@ def prepare(
     if examination.lesion is not None:
         volumes["lesion"] = read_lesion(examination, pair["high"])
     axis = slice_axis(pair["high"].affine, pair["high"].shape[1:])
+    cleaned = {name: SIMULATIONS[name].clean(pair) for name in {CHOOSING, *(simulation for simulation, _ in missing)}}
     center = examination.center
     if center is None:
-        center = choose_center(
-            SIMULATIONS[CHOOSING].low_dose(pair, 0.2, noise_level), pair["pre"], volumes.get("lesion"), axis
-        )
+        low = SIMULATIONS[CHOOSING].low_dose(cleaned[CHOOSING], 0.2, noise_level)
+        center = choose_center(low, pair["pre"], volumes.get("lesion"), axis)
     size = pair["high"].shape[1 + axis]
     count = min(count, size)
     first = min(max(center - count // 2, 0), size - count)
@@ -200,7 +200,7 @@ def prepare(
         int(take_slices(volumes["lesion"], center, count, axis).sum()) if "lesion" in volumes else 0
     )
     for simulation, dose_fraction in missing:
-        volumes["low"] = SIMULATIONS[simulation].low_dose(pair, dose_fraction, noise_level)
+        volumes["low"] = SIMULATIONS[simulation].low_dose(cleaned[simulation], dose_fraction, noise_level)
         folder = folders[simulation, dose_fraction] / examination.study_id
         folder.mkdir(parents=True, exist_ok=True)
         for name, volume in volumes.items():

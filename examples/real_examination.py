@@ -61,7 +61,8 @@ def prepare(
 ) -> None:
     """Write ``pre``, ``low`` and ``high`` of the examination, intensities matched, into a dataset folder."""
     pair = pair_transform()({"study_id": folder.name, "pre": str(pre), "high": str(high)})
-    low = SIMULATIONS[simulation].low_dose(pair, dose_fraction, noise_level)
+    make = SIMULATIONS[simulation]
+    low = make.low_dose(make.clean(pair), dose_fraction, noise_level)
     volumes = {"pre": pair["pre"], "low": low, "high": pair["high"]}
     if slices is not None:
         axis = slice_axis(volumes["pre"].affine, volumes["pre"].shape[1:])

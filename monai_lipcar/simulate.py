@@ -66,28 +66,36 @@ class Simulation:
     t1_range_ms: tuple[float, float] | None = None
     own_noise: bool = False
 
-    def low_dose(self, pair: Mapping[str, Any], dose_fraction: float, noise_level: float, seed: int = 0) -> MetaTensor:
-        """The low dose of a registered and matched pair.
+    def clean(self, pair: Mapping[str, Any]) -> dict[Hashable, Any]:
+        """What :meth:`low_dose` is computed from, for any number of doses.
 
         Args:
-            pair: ``"pre"`` and ``"high"``, channel-first volumes, and the ``"study_id"``, which the noise belongs to.
-            dose_fraction, noise_level, seed: see :class:`~monai_lipcar.transforms.SimulateLowDose`.
+            pair: ``"pre"`` and ``"high"``, registered and matched channel-first volumes, and the ``"study_id"``, which
+                the noise belongs to.
         """
         members = ("pre", "high")
         data: dict[Hashable, Any] = {name: pair[name] for name in (*members, "study_id") if name in pair}
-        if self.own_noise:
-            data = DenoiseSlicesd(members, method="nlm")(data)
-        t1_ms = REFERENCE_T1_MS if self.t1_range_ms is None else BRAIN_T1_MS
+        return DenoiseSlicesd(members, method="nlm")(data) if self.own_noise else data
+
+    def low_dose(
+        self, cleaned: Mapping[Hashable, Any], dose_fraction: float, noise_level: float, seed: int = 0
+    ) -> MetaTensor:
+        """The low dose of a pair.
+
+        Args:
+            cleaned: what :meth:`clean` returns.
+            dose_fraction, noise_level, seed: see :class:`~monai_lipcar.transforms.SimulateLowDose`.
+        """
         simulate = SimulateLowDosed(
             dose_fraction=dose_fraction,
             noise_level=noise_level,
             signal_model=self.signal_model,
             agent=self.agent,
-            t1_ms=t1_ms,
+            t1_ms=REFERENCE_T1_MS if self.t1_range_ms is None else BRAIN_T1_MS,
             seed=seed,
             t1_range_ms=self.t1_range_ms,
         )
-        low: MetaTensor = simulate(data)["low"]
+        low: MetaTensor = simulate(cleaned)["low"]
         return low
 
     def options(self, dose_fraction: float) -> dict[str, Any]:
