@@ -14,7 +14,7 @@
 
 Writes ``benchmarks/results/approaches.json`` and prints the tables. Every approach runs as a bundle, exactly as its
 user runs it. To keep the published solver's hours away, each study is cut to the slices with most enhancement, found
-on what a low-dose examination has (low and pre).
+on what a low-dose examination has (low and pre) and, where there is a lesion, in the lesion.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def cut(studies: list[Study], folder: Path, slices: int) -> None:
-    """Write the studies with only their most enhancing slices, registered and matched on the whole volumes."""
+    """Write the studies with only their most enhancing slices, registered and matched on the whole volumes.
+
+    In studies with lesions, the slices that show most of those.
+    """
     members = ("pre", "low", "high")
     load = LoadImage(image_only=True, ensure_channel_first=True)
     prepare = Compose(
@@ -57,7 +60,8 @@ def cut(studies: list[Study], folder: Path, slices: int) -> None:
         loaded = {name: load(path) for name, path in study.members.items()}
         volumes = {name: volume for name, volume in prepare(loaded).items() if name in loaded}
         axis = slice_axis(volumes["low"].affine, volumes["low"].shape[1:])
-        center = best_slice((volumes["low"] - volumes["pre"]).as_tensor()[0].numpy(), axis)
+        lesion = volumes["lesion"].as_tensor()[0].numpy() > 0 if "lesion" in volumes else None
+        center = best_slice((volumes["low"] - volumes["pre"]).as_tensor()[0].numpy(), axis, lesion)
         place.mkdir(parents=True)
         for name, volume in volumes.items():
             write_volume(take_slices(volume, center, slices, axis), place / f"{name}.nii.gz")

@@ -141,14 +141,6 @@ def read_examinations(source: Path) -> list[Examination]:
     return examinations
 
 
-def choose_center(low: MetaTensor, pre: MetaTensor, lesion: MetaTensor | None, axis: int) -> int:
-    """Slice with most enhancement between pre and low: in the lesions, where there are any."""
-    enhancement = (low - pre).as_tensor()[0].numpy()
-    if lesion is not None and bool(lesion.any()):
-        enhancement = np.where(lesion.as_tensor()[0].numpy() > 0, enhancement, 0.0)
-    return best_slice(enhancement, axis)
-
-
 def prepare(
     examination: Examination, folders: Mapping[tuple[str, float], Path], slices: int, noise_level: float
 ) -> dict[str, Any]:
@@ -191,7 +183,8 @@ def prepare(
     center = examination.center
     if center is None:
         low = SIMULATIONS[CHOOSING].low_dose(cleaned[CHOOSING], 0.2, noise_level)
-        center = choose_center(low, pair["pre"], volumes.get("lesion"), axis)
+        lesion = volumes["lesion"].as_tensor()[0].numpy() > 0 if "lesion" in volumes else None
+        center = best_slice((low - pair["pre"]).as_tensor()[0].numpy(), axis, lesion)
     size = pair["high"].shape[1 + axis]
     count = min(count, size)
     first = min(max(center - count // 2, 0), size - count)

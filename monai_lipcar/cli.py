@@ -165,6 +165,9 @@ def phantom(
     skull_stripped_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of mni152 studies that show the brain only.")
     ] = 0.0,
+    tumor_free_fraction: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of studies without lesion.")
+    ] = 0.2,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     as_json: Json = False,
 ) -> None:
@@ -189,6 +192,7 @@ def phantom(
         anatomy.value,
         studies,
         seed=seed,
+        tumor_free_fraction=tumor_free_fraction,
         anatomy_options=anatomy_options,
         acquisition=acquisition,
         vary_scanner=vary_scanner,

@@ -139,19 +139,6 @@ def test_tables_say_what_was_not_trained(run: tuple[Path, list[str]]) -> None:
     assert [cell == "not trained" for cell in cells] == [True, False] * 3, line
 
 
-def test_the_slices_show_the_lesion_where_there_is_one(benchmark: ModuleType) -> None:
-    from monai.data import MetaTensor
-
-    pre = MetaTensor(np.zeros((1, 16, 16, 10), dtype=np.float32))
-    low, lesion = pre.clone(), pre.clone()
-    low[:, 2:5, 2:5, 2] = 100.0  # a vein
-    low[:, 10:12, 10:12, 7] = 30.0
-    lesion[:, 10:12, 10:12, 6:9] = 1.0
-    assert benchmark.choose_center(low, pre, None, 2) == 2
-    assert benchmark.choose_center(low, pre, lesion, 2) == 7
-    assert benchmark.choose_center(low, pre, 0.0 * lesion, 2) == 2
-
-
 def test_reads_a_dataset_folder_too(benchmark: ModuleType, examinations: Path, tmp_path: Path) -> None:
     study = tmp_path / "person-01"
     study.mkdir()

@@ -51,8 +51,16 @@ class Panel:
     window: bool = True
 
 
-def best_slice(enhancement: np.ndarray, axis: int) -> int:
-    """Slice that shows most: the one with the largest sum of the brightest 0.5 % of the volume's enhancement."""
+def best_slice(enhancement: np.ndarray, axis: int, region: np.ndarray | None = None) -> int:
+    """Slice that shows most: the one with the largest sum of the brightest 0.5 % of the volume's enhancement.
+
+    Args:
+        enhancement: difference of two volumes, 3-D.
+        axis: slice axis.
+        region: boolean, same shape, such as the lesions: enhancement elsewhere does not count, where it is not empty.
+    """
+    if region is not None and region.any():
+        enhancement = np.where(region, enhancement, 0.0)
     threshold = np.percentile(enhancement, 99.5)
     bright = np.where(enhancement > threshold, enhancement - threshold, 0.0)
     return int(np.argmax(bright.sum(axis=tuple(other for other in range(3) if other != axis))))

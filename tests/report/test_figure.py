@@ -175,3 +175,8 @@ def test_best_slice_shows_the_strongest_enhancement(axis: int) -> None:
     enhancement[5, 11:14, 16] += 0.5
     best = best_slice(enhancement, axis)
     assert best in {0: (5,), 1: (11, 12, 13), 2: (15,)}[axis]
+    lesion = np.zeros(enhancement.shape, dtype=bool)
+    assert best_slice(enhancement, axis, lesion) == best  # there is none
+    lesion[2, 3, 4] = True
+    enhancement[2, 3, 4] = 0.3
+    assert best_slice(enhancement, axis, lesion) == (2, 3, 4)[axis]
