@@ -41,7 +41,7 @@ class Scanner:
         uptake_factor: full dose's concentration in tissue relative to what the tissue maps say.
 
     Example:
-        >>> Scanner().protocol.dose_fraction
+        >>> round(Scanner().protocol.dose_fraction, 3)
         0.2
     """
 
