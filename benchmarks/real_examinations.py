@@ -45,6 +45,7 @@ import monai
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
 from monai.transforms import Compose, LoadImage, LoadImaged
 from tqdm import tqdm
 
@@ -174,7 +175,7 @@ def prepare(
     if not missing:
         return dict(records[0])
     paths = {"study_id": examination.study_id, "pre": str(examination.pre), "high": str(examination.high)}
-    pair = pair_transform()(paths)
+    pair = pair_transform(contrast_mm=8.0)(paths)
     volumes: dict[str, MetaTensor] = {"pre": pair["pre"], "high": pair["high"]}
     if examination.lesion is not None:
         volumes["lesion"] = read_lesion(examination, pair["high"])
@@ -238,6 +239,8 @@ def baselines(study: Path, dose_fraction: float, denoiser: str) -> tuple[Rows, d
     def slices_first(volume: torch.Tensor) -> torch.Tensor:
         return volume.as_subclass(torch.Tensor)[0].movedim(axis, 0).float().cpu()
 
+    steps = [float(step) for step in affine_to_spacing(data["high"].affine)]
+    spacing = [steps[axis], *(step for other, step in enumerate(steps) if other != axis)]
     head = torch.from_numpy(np.ascontiguousarray(head_mask(slices_first(data["low"]).numpy(), axis=0)))
     lesion = slices_first(data["lesion"]) > 0.5 if "lesion" in data else None
     table = study_metrics(
@@ -246,6 +249,7 @@ def baselines(study: Path, dose_fraction: float, denoiser: str) -> tuple[Rows, d
         head,
         pre=slices_first(data["pre"]),
         lesion=lesion,
+        spacing=spacing,
     )
     rows: Rows = {name: {key: value for key, value in row.items() if np.isfinite(value)} for name, row in table.items()}
     return rows, {name: image.as_subclass(torch.Tensor)[0].numpy() * data["scale"] for name, image in images.items()}

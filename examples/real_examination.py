@@ -60,7 +60,7 @@ def prepare(
     center: int | None = None,
 ) -> None:
     """Write ``pre``, ``low`` and ``high`` of the examination, intensities matched, into a dataset folder."""
-    pair = pair_transform()({"study_id": folder.name, "pre": str(pre), "high": str(high)})
+    pair = pair_transform(contrast_mm=8.0)({"study_id": folder.name, "pre": str(pre), "high": str(high)})
     make = SIMULATIONS[simulation]
     low = make.low_dose(make.clean(pair), dose_fraction, noise_level)
     volumes = {"pre": pair["pre"], "low": low, "high": pair["high"]}

