@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -135,7 +134,7 @@ class StudyDataset(Dataset):
         if expected is None or found is None:
             return
         if differing := expected.differences(found):
-            own, others = asdict(expected), asdict(found)
+            own, others = expected.options(), found.options()
             raise StudyError(
                 "expected what this run is set to, "
                 + ", ".join(f"{name} {own[name]}; the study says {others[name]}" for name in differing),

@@ -123,8 +123,8 @@ class Acquisition:
         )
 
     def differences(self, other: Acquisition) -> list[str]:
-        """Names of what is not the same, to 1 %."""
-        own, others = asdict(self), asdict(other)
+        """Options of the bundles that are not the same, to 1 %."""
+        own, others = self.options(), other.options()
         return [name for name in own if not _alike(own[name], others[name])]
 
 

@@ -25,7 +25,6 @@ from monai_lipcar.physics.signal_model import SignalModel
 __all__ = ["VoxelT1DoseOperator"]
 
 _TISSUES = 24
-_TABLE_POINTS = 1024
 
 
 class VoxelT1DoseOperator(nn.Module):
@@ -81,13 +80,11 @@ class VoxelT1DoseOperator(nn.Module):
         tissues = [math.exp(self.first + index * self.step) for index in range(_TISSUES)]
         responses = [DoseResponse(signal_model, agent, t1, t2_ms, dose_fraction) for t1 in tissues]
         # recomputed from the arguments, so no part of a weights file
+        rows = torch.stack([response.tables[0] for response in responses])  # g over x_H / x_P - 1, and where it ends
         self.tables: Tensor
-        ends = torch.tensor([response.max_ratio for response in responses], dtype=torch.float64)
-        places = torch.linspace(0.0, 1.0, _TABLE_POINTS, dtype=torch.float64)
-        tables = [response(1.0 + places * (end - 1.0)) for response, end in zip(responses, ends, strict=True)]
-        self.register_buffer("tables", torch.stack(tables), persistent=False)
+        self.register_buffer("tables", rows[:, :-1].contiguous(), persistent=False)
         self.steps: Tensor
-        self.register_buffer("steps", (ends - 1.0) / (_TABLE_POINTS - 1), persistent=False)
+        self.register_buffer("steps", rows[:, -1] / (rows.shape[1] - 2), persistent=False)
 
     def forward(self, inputs: Tensor, t1_ms: Tensor) -> Tensor:
         """Low-dose image of (pre, high)."""
