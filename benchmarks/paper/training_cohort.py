@@ -22,6 +22,8 @@ from monai_lipcar.data.phantom import write_cohort
 
 __all__ = ["PARTS", "Part", "write"]
 
+REGISTERED = {"motion_voxels": 0.06, "rotation_deg": 0.02, "gain": 0.004}
+"""About what registration and matching leave: with more, an operator learns to distrust the pre-dose image."""
 TARGETS = {"expected_low": True, "still_high": True}
 """Low doses without noise, and full doses that did not move: see ``docs/phantom.md``."""
 BRAINS = {"brain_extracted_fraction": 0.35}
@@ -81,7 +83,7 @@ def write(folder: Path) -> Path:
                 part.studies,
                 seed=part.seed,
                 anatomy_options=part.anatomy_options,
-                acquisition=TARGETS if part.section == "training" else {},
+                acquisition={**REGISTERED, **(TARGETS if part.section == "training" else {})},
                 vary_scanner=part.vary_scanner,
                 workers=min(2, os.cpu_count() or 1),
             )

@@ -24,9 +24,9 @@ from monai_lipcar.physics.acquisition import LEARNED_SATURATION
 
 __all__ = ["DoseOperator", "Skeleton"]
 
-Skeleton = Literal["none", "identity", "physics", "extrapolation", "signal", "signal_extrapolation"]
+Skeleton = Literal["none", "identity", "physics", "extrapolation", "signal", "signal_extrapolation", "kept"]
 
-_DOSED = ("physics", "extrapolation", "signal", "signal_extrapolation")
+_DOSED = ("physics", "extrapolation", "signal", "signal_extrapolation", "kept")
 
 _RESPONSE_STD, _RESPONSE_MEAN = 0.2, 0.25  # of head images on the [0, 1] scale: where an untrained output starts
 
@@ -47,9 +47,16 @@ class DoseOperator(nn.Module):
     ``"extrapolation"``        x_P + (x - x_P) / f          ``pl2h``: low to high dose
     ``"signal"``               x_P + g (x - x_P)            ``ph2l``, with the saturation of the signal
     ``"signal_extrapolation"`` x_P + (x - x_P) / g          ``pl2h``, with the saturation of the signal
+    ``"kept"``                 x_P + g (x - x_P)            ``ph2l``, see below
     ========================== ============================ ===========================================
 
     g is the :class:`~monai_lipcar.physics.DoseResponse` of the reference tissue, computed from the image that is given.
+    With ``"kept"`` the network corrects how much of the enhancement is kept, not the image,
+
+    .. math:: \Psi(x) = \mathrm{ReLU}(x_P + e^{V(x_P, s(x))} \, (s(x) - x_P))
+
+    (V limited to 3 in absolute value, smoothly), so that without enhancement the low dose is the pre-dose image, whatever
+    the network does.
 
     A network on a skeleton starts as the skeleton (its last convolution starts at zero), so it only has to learn
     what the dose model leaves unexplained. Dose fraction, sequence and agent belong to the skeleton and may differ from
@@ -84,9 +91,10 @@ class DoseOperator(nn.Module):
         (torch.Size([1, 1, 20, 24]), 0.35)
     """
 
-    __constants__ = ["divisor", "floor"]  # for TorchScript, which does not see what the module around defines
+    __constants__ = ["divisor", "floor", "limit"]  # for TorchScript, which does not see what the module around defines
     divisor: int = 16  # VNet halves the image four times
     floor: float = 0.02  # of the signal equation: x / max(x_P, floor), so that air does not look like enhancement
+    limit: float = 3.0  # of the logarithm of a corrected fraction
 
     def __init__(
         self,
@@ -156,7 +164,12 @@ class DoseOperator(nn.Module):
         else:
             skeleton = self._skeleton_image(padded, response)
             inputs = torch.cat([padded[:, :1], skeleton], dim=1) if self.in_channels == 2 else skeleton
-            output = skeleton + self.vnet(inputs)
+            correction = self.vnet(inputs).to(skeleton.dtype)
+            if self.skeleton == "kept":
+                factor = torch.exp(self.limit * torch.tanh(correction / self.limit))
+                output = padded[:, :1] + factor * (skeleton - padded[:, :1])
+            else:
+                output = skeleton + correction
         output = self.activation(output)
         for axis, side in enumerate(sides):
             output = output.narrow(axis + 2, 0, side)
@@ -175,13 +188,13 @@ class DoseOperator(nn.Module):
             return dose
         pre = image[:, :1]
         tables = self.response if response is None else response
-        if self.skeleton == "signal":
+        if self.skeleton == "signal" or self.skeleton == "kept":
             kept = kept_enhancement(tables, dose / pre.clamp(min=self.floor), 0).to(image.dtype)
         elif self.skeleton == "signal_extrapolation":
             kept = kept_enhancement(tables, dose / pre.clamp(min=self.floor), 1).to(image.dtype)
         else:  # the first entry of the tables is the dose fraction
             kept = tables[:, 0, 0].to(image.dtype).reshape([-1] + [1] * (self.spatial_dims + 1))
-        if self.skeleton == "physics" or self.skeleton == "signal":
+        if self.skeleton == "physics" or self.skeleton == "signal" or self.skeleton == "kept":
             return pre + kept * (dose - pre)
         return pre + (dose - pre) / kept
 

@@ -25,7 +25,7 @@ from monai_lipcar.physics import Acquisition, DoseResponse
 
 FRACTION = 0.25
 KINDS = [(1, "none"), (2, "none"), (1, "identity"), (2, "identity"), (2, "physics"), (2, "extrapolation")]
-KINDS += [(2, "signal"), (2, "signal_extrapolation")]
+KINDS += [(2, "signal"), (2, "signal_extrapolation"), (2, "kept")]
 
 
 def images(*shape: int, seed: int = 0) -> Tensor:
@@ -43,7 +43,7 @@ def make_operator(in_channels: int = 2, skeleton: str = "physics", seed: int = 0
 def skeleton_image(inputs: Tensor, skeleton: str) -> Tensor:
     pre, dose = inputs[:, :1], inputs[:, -1:]
     response = DoseResponse(dose_fraction=FRACTION, saturation=0.9)
-    if skeleton == "signal":
+    if skeleton in ("signal", "kept"):
         return pre + response(dose / pre.clamp(min=0.02)) * (dose - pre)
     if skeleton == "signal_extrapolation":
         return pre + (dose - pre) / response.from_low(dose / pre.clamp(min=0.02))
@@ -187,7 +187,7 @@ def test_torchscript_export_computes_the_same(in_channels: int, skeleton: str) -
             torch.testing.assert_close(exported(inputs), operator(inputs))
 
 
-@pytest.mark.parametrize("skeleton", ["none", "physics", "extrapolation", "signal", "signal_extrapolation"])
+@pytest.mark.parametrize("skeleton", ["none", "physics", "extrapolation", "signal", "signal_extrapolation", "kept"])
 def test_gradient_in_the_input_against_finite_differences(skeleton: str) -> None:
     operator = make_operator(skeleton=skeleton).double()
     inputs = (0.3 + 0.4 * images(1, 2, 20, 17)).double().requires_grad_(True)
@@ -215,7 +215,7 @@ def test_batch_statistics_move_in_training_only() -> None:
     assert not any(name.startswith("response") for name in moved)
 
 
-@pytest.mark.parametrize("skeleton", ["physics", "extrapolation", "signal", "signal_extrapolation"])
+@pytest.mark.parametrize("skeleton", ["physics", "extrapolation", "signal", "signal_extrapolation", "kept"])
 def test_every_image_has_its_own_acquisition(skeleton: str) -> None:
     operator = make_operator(skeleton=skeleton)
     inputs = images(3, 2, 32, 32)
@@ -243,3 +243,10 @@ def test_the_signal_skeletons_are_inverse_to_each_other() -> None:
     back = DoseOperator(skeleton="signal_extrapolation", dose_fraction=FRACTION)
     low = forward(torch.cat([pre, high], dim=1))
     torch.testing.assert_close(back(torch.cat([pre, low], dim=1)), high, rtol=0, atol=1e-3)
+
+
+def test_without_enhancement_a_network_that_corrects_the_kept_fraction_changes_nothing() -> None:
+    pre = images(1, 1, 32, 32)
+    inputs = torch.cat([pre, pre], dim=1)
+    torch.testing.assert_close(make_operator(skeleton="kept")(inputs), pre)
+    assert (make_operator(skeleton="signal")(inputs) - pre).abs().max() > 0.01
