@@ -31,7 +31,7 @@ __all__ = ["EPOCHS", "Training", "folder_of", "train", "trainings"]
 
 logger = logging.getLogger(__name__)
 
-EPOCHS = {"ph2l": 3, "pl2h": 3, "h2l": 3, "l2h": 3}
+EPOCHS = {"ph2l": 2, "pl2h": 2, "h2l": 3, "l2h": 3}
 """Of the shipped operators."""
 PAPER_EPOCHS = 80
 OVERRIDES: dict[str, dict[str, str]] = {
