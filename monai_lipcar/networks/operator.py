@@ -21,6 +21,7 @@ from torch import nn
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.physics import HIGH_RELAXIVITY, ContrastAgent, DoseResponse, SignalModel, kept_enhancement
 from monai_lipcar.physics.acquisition import LEARNED_SATURATION
+from monai_lipcar.physics.dose import voxel_slope
 
 __all__ = ["DoseOperator", "Skeleton"]
 
@@ -55,8 +56,8 @@ class DoseOperator(nn.Module):
 
     .. math:: \Psi(x) = \mathrm{ReLU}(x_P + e^{V(x_P, s(x))} \, (s(x) - x_P))
 
-    (V limited to 3 in absolute value, smoothly), so that without enhancement the low dose is the pre-dose image, whatever
-    the network does.
+    (V limited to 3 in absolute value, smoothly), so that without enhancement the low dose is the pre-dose image,
+    whatever the network does.
 
     A network on a skeleton starts as the skeleton (its last convolution starts at zero), so it only has to learn
     what the dose model leaves unexplained. Dose fraction, sequence and agent belong to the skeleton and may differ from
@@ -174,6 +175,18 @@ class DoseOperator(nn.Module):
         for axis, side in enumerate(sides):
             output = output.narrow(axis + 2, 0, side)
         return output
+
+    @torch.jit.unused
+    def slope(self, image: torch.Tensor) -> torch.Tensor:
+        """d s / d x of the skeleton (1 without one), (B, 1, *spatial): how much the operator listens to each voxel.
+
+        The network corrects that by little, and is not asked: this costs next to nothing.
+        """
+        if self.skeleton in ("none", "identity"):
+            return torch.ones_like(image[:, -1:])
+        return voxel_slope(
+            lambda dose: self._skeleton_image(torch.cat([image[:, :1], dose], dim=1), None), image[:, -1:]
+        )
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

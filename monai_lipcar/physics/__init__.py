@@ -18,7 +18,14 @@ from __future__ import annotations
 from monai_lipcar.physics.acquisition import Acquisition
 from monai_lipcar.physics.agent import CONVENTIONAL, HIGH_RELAXIVITY, ContrastAgent, relaxation_rates
 from monai_lipcar.physics.ct import IodineCT
-from monai_lipcar.physics.dose import REFERENCE_T1_MS, REFERENCE_T2_MS, DoseProtocol, DoseResponse, kept_enhancement
+from monai_lipcar.physics.dose import (
+    REFERENCE_T1_MS,
+    REFERENCE_T2_MS,
+    DoseProtocol,
+    DoseResponse,
+    kept_enhancement,
+    voxel_slope,
+)
 from monai_lipcar.physics.noise import add_gaussian_noise, add_rician_noise, rician_mean
 from monai_lipcar.physics.operators import LinearDoseOperator, SignalEquationOperator, linear_extrapolation
 from monai_lipcar.physics.signal_model import SignalModel
@@ -49,4 +56,5 @@ __all__ = [
     "linear_extrapolation",
     "relaxation_rates",
     "rician_mean",
+    "voxel_slope",
 ]

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,7 @@ __all__ = [
     "DoseResponse",
     "check_dose_fraction",
     "kept_enhancement",
+    "voxel_slope",
 ]
 
 REFERENCE_T1_MS = 1331.0
@@ -232,6 +234,20 @@ def kept_enhancement(tables: Tensor, ratio: Tensor, row: int) -> Tensor:
     table = table.expand(flat.shape[0], -1)
     lower, upper = table.gather(1, index.long()), table.gather(1, index.long() + 1)
     return (lower + (position - index) * (upper - lower)).reshape(ratio.shape)
+
+
+def voxel_slope(function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    """Derivative of a function that treats every voxel by itself, of the shape of the image.
+
+    Example:
+        >>> import torch
+        >>> voxel_slope(lambda image: image**2, torch.tensor([1.0, 3.0])).tolist()
+        [2.0, 6.0]
+    """
+    with torch.enable_grad():
+        point = image.detach().clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(function(point).sum(), point)
+    return slope
 
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:

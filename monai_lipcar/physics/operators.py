@@ -12,11 +12,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.physics.agent import HIGH_RELAXIVITY, ContrastAgent
-from monai_lipcar.physics.dose import REFERENCE_T1_MS, REFERENCE_T2_MS, DoseResponse, check_dose_fraction
+from monai_lipcar.physics.dose import REFERENCE_T1_MS, REFERENCE_T2_MS, DoseResponse, check_dose_fraction, voxel_slope
 from monai_lipcar.physics.signal_model import SignalModel
 
 __all__ = ["LinearDoseOperator", "SignalEquationOperator", "linear_extrapolation"]
@@ -53,6 +54,10 @@ class LinearDoseOperator(nn.Module):
         """Low-dose image of (pre, high)."""
         pre, high = _channels(inputs)
         return pre + self.dose_fraction * (high - pre)
+
+    def slope(self, inputs: Tensor) -> Tensor:
+        """d x_L / d x_H of (pre, high), (B, 1, *spatial): the dose fraction."""
+        return torch.full_like(inputs[:, :1], self.dose_fraction)
 
 
 class SignalEquationOperator(nn.Module):
@@ -105,6 +110,11 @@ class SignalEquationOperator(nn.Module):
         pre, high = _channels(inputs)
         kept: Tensor = self.response(high / pre.clamp(min=self.floor))
         return pre + kept.to(pre.dtype) * (high - pre)
+
+    def slope(self, inputs: Tensor) -> Tensor:
+        """d x_L / d x_H of (pre, high), (B, 1, *spatial); the solvers' measure of how much each voxel counts."""
+        pre, high = _channels(inputs)
+        return voxel_slope(lambda image: self(torch.cat([pre, image], dim=1)), high)
 
 
 def linear_extrapolation(pre: Tensor, low: Tensor, dose_fraction: float) -> Tensor:

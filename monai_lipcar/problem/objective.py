@@ -24,6 +24,9 @@ from .priors import Prior
 
 __all__ = ["LearnedInverseProblem", "frozen"]
 
+_SMALLEST_CURVATURE = 1e-4
+"""Of a voxel: that of an operator which passes a hundredth on. It bounds the step where an operator hardly listens."""
+
 
 @contextmanager
 def frozen(operator: Callable[[ImageBatch], ImageBatch]) -> Iterator[None]:
@@ -112,8 +115,10 @@ class LearnedInverseProblem:
 
     def simulate_low(self, image: ImageBatch) -> ImageBatch:
         """Psi(x): the low-dose image that ``image`` would have given."""
-        inputs = image if self.pre is None else torch.cat([self.pre, image], dim=1)
-        return self.operator(inputs)
+        return self.operator(self._inputs(image))
+
+    def _inputs(self, image: ImageBatch) -> torch.Tensor:
+        return image if self.pre is None else torch.cat([self.pre, image], dim=1)
 
     def residual(self, image: ImageBatch) -> ImageBatch:
         """Psi(x) - y: what ``image`` does not explain of the observed one."""
@@ -123,6 +128,18 @@ class LearnedInverseProblem:
                 f"the operator gives shape {tuple(simulated.shape)}, but observed has {tuple(self.observed.shape)}"
             )
         return simulated - self.observed
+
+    def curvature(self, image: ImageBatch) -> ImageBatch:
+        """About the curvature of the data fidelity in each voxel, positive, like ``image``.
+
+        The square of ``operator.slope(inputs)``, where the operator has that: the derivative of what it does to each
+        voxel by itself, with inputs as for the operator. Otherwise 1.
+        """
+        slope = getattr(self.operator, "slope", None)
+        if slope is None:
+            return torch.ones_like(image)
+        squared: torch.Tensor = slope(self._inputs(image)).square()
+        return squared.clamp_min(_SMALLEST_CURVATURE)
 
     def data_fidelity(self, image: ImageBatch) -> PerSample:
         """Half the squared norm of the residual, (B,)."""

@@ -61,16 +61,18 @@ class Prior(ABC):
         weight: float | PerSample,
         *,
         bounds: Bounds | None = (0.0, 1.0),
+        metric: torch.Tensor | None = None,
         dual: torch.Tensor | None = None,
         tolerance: float | PerSample = 1e-6,
         max_iterations: int = 1000,
     ) -> Proximal:
-        """The minimizer of ||x - image||^2 / 2 + weight R(x) within the bounds, up to a duality gap.
+        """The minimizer of ||x - image||_M^2 / 2 + weight R(x) within the bounds, up to a duality gap.
 
         Args:
             image: (B, 1, *spatial).
             weight: not negative, one number or (B,).
             bounds: smallest and largest value, numbers or tensors like the image.
+            metric: the diagonal of M, like the image, positive; 1 by default.
             dual: of a former result for the same samples, to start from; its first axis is the batch.
             tolerance: on the gap, one number or (B,).
             max_iterations: cap on the steps.
@@ -137,6 +139,7 @@ class TotalVariation(Prior):
         weight: float | PerSample,
         *,
         bounds: Bounds | None = (0.0, 1.0),
+        metric: torch.Tensor | None = None,
         dual: torch.Tensor | None = None,
         tolerance: float | PerSample = 1e-6,
         max_iterations: int = 1000,
@@ -148,6 +151,7 @@ class TotalVariation(Prior):
             isotropic=self.isotropic,
             spacing=self.spacing,
             bounds=bounds,
+            metric=metric,
             dual=dual,
             tolerance=tolerance,
             max_iterations=max_iterations,
@@ -219,6 +223,7 @@ class GeneralizedTotalVariation(TotalVariation):
         weight: float | PerSample,
         *,
         bounds: Bounds | None = (0.0, 1.0),
+        metric: torch.Tensor | None = None,
         dual: torch.Tensor | None = None,
         tolerance: float | PerSample = 1e-6,
         max_iterations: int = 1000,
@@ -226,7 +231,13 @@ class GeneralizedTotalVariation(TotalVariation):
         r"""By a shift: :math:`z + \mathrm{prox}_{w TV}(v - z)`, with bounds that differ from voxel to voxel."""
         shifted = None if bounds is None else (bounds[0] - self.guess, bounds[1] - self.guess)
         result = super().prox(
-            image - self.guess, weight, bounds=shifted, dual=dual, tolerance=tolerance, max_iterations=max_iterations
+            image - self.guess,
+            weight,
+            bounds=shifted,
+            metric=metric,
+            dual=dual,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
         )
         moved = result.image + self.guess
         return replace(result, image=moved if bounds is None else clamp(moved, bounds))  # the sum rounds

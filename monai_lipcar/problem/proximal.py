@@ -46,35 +46,39 @@ class ProximalSolver:
 
     For :math:`F = f + \alpha R` with :math:`f(x) = \tfrac12 \|\Psi(x) - y\|_2^2`, each iteration tries
 
-    .. math:: x^+ = \mathrm{prox}_{\tau \alpha R + [0,1]} (x - \tau \nabla f(x))
+    .. math:: x^+ = \mathrm{prox}^M_{\tau \alpha R + [0,1]} (x - \tau M^{-1} \nabla f(x)), \quad
+        \mathrm{prox}^M_g(v) = \mathrm{argmin}_z \tfrac12 \|z - v\|_M^2 + g(z)
 
-    and evaluates the network there once. The step size :math:`\tau` is the shorter one of Barzilai and Borwein; the
-    first, :math:`\|\Psi(x) - y\|^2 / \|\nabla f(x)\|^2`, is right for an operator that multiplies, and costs nothing.
-    A trial may be worse than the last point, but not worse than the worst of the last ``memory`` ones (Grippo,
-    Lampariello and Lucidi); one that is goes back to the best point, with a shorter step. The image returned is the
-    best seen. The proximal map is solved to a duality gap of a tenth of the last decrease, from the dual of the step
-    before.
+    and evaluates the network there once. The metric M is diagonal: the problem's
+    :meth:`~monai_lipcar.problem.LearnedInverseProblem.curvature`, as a fifth of the dose moves the low dose little in
+    weakly enhancing tissue and much where the signal saturates, and one step cannot suit both. The step size
+    :math:`\tau` is the shorter one of Barzilai and Borwein in that metric; the first, :math:`\|\Psi(x) - y\|^2 /
+    \|\nabla f(x)\|_{M^{-1}}^2`, is right for an operator that multiplies, and costs nothing. A trial may be worse
+    than the last point, but not worse than the worst of the last ``memory`` ones (Grippo, Lampariello and Lucidi);
+    one that is goes back to the best point, with a shorter step. The image returned is the best seen. The proximal
+    map is solved to a duality gap of a tenth of the last decrease, from the dual of the step before.
 
     The problem is not convex. What can be certified is that the image is *stationary to* a tolerance: that the convex
     model of the objective there,
 
-    .. math:: \Delta = \max_d -\langle \nabla f(x), d \rangle - \tfrac1{2\tau} \|d\|^2 - \alpha (R(x + d) - R(x)),
+    .. math:: \Delta = \max_d -\langle \nabla f(x), d \rangle - \tfrac1{2\tau} \|d\|_M^2 - \alpha (R(x + d) - R(x)),
 
     predicts a decrease of at most ``tolerance`` times the objective, the remaining gap of the proximal map included.
-    Delta grows with :math:`\tau`, and a short step sees little of what is left where the curvature differs much between
-    voxels. So :math:`\tau` is at least the longest step of Barzilai and Borwein (the longer of the two) of the solve: a
-    proximal map, no evaluation. Where that predicts more, it is tried; where the objective there is worse, the short
-    step decides, and the last ``memory`` points must lie within the tolerance as well.
+    Delta grows with :math:`\tau`, and a short step sees little of what is left where the metric does not know that
+    the curvature differs much between voxels. So :math:`\tau` is at least the longest step of Barzilai and Borwein
+    (the longer of the two) of the solve: a proximal map, no evaluation. Where that predicts more, it is tried; where
+    the objective there is worse, the short step decides, and the last ``memory`` points must lie within the tolerance
+    as well.
 
     Each sample of the batch has its own step, rules and end, and leaves the batch when it is done. The certificate of
     the image returned, each (B,):
 
     - ``relative_model_decrease``: Delta, an upper bound, over the objective;
-    - ``prox_gradient_residual``: :math:`\|x^+ - x\|_2 / \tau`, and relative to the start's,
+    - ``prox_gradient_residual``: :math:`\|x^+ - x\|_M / \tau`, and relative to the start's,
       ``relative_prox_gradient_residual``;
-    - the dual witness, a subgradient s of R near x: ``stationarity``, :math:`\|x - P_{[0,1]}(x - \tau (\nabla f(x) +
-      \alpha s))\|_2 / \tau`, and ``complementarity``, :math:`\alpha (R(x) + R^*(s) - \langle s, x \rangle)`. Both are
-      zero exactly at stationary points.
+    - the dual witness, a subgradient s of R near x: ``stationarity``, :math:`\|x - P_{[0,1]}(x - \tau M^{-1} (\nabla
+      f(x) + \alpha s))\|_M / \tau`, and ``complementarity``, :math:`\alpha (R(x) + R^*(s) - \langle s, x \rangle)`.
+      Both are zero exactly at stationary points.
 
     All this is about the objective with R exact, which differs a little from the problem's where R is smoothed for the
     gradients of others (:class:`~monai_lipcar.problem.TotalVariation`); the problem's is what is reported.
@@ -267,7 +271,7 @@ class ProximalSolver:
         # longer one is rejected often where the curvature differs much between voxels (the signal equation)
         bend = reached.gradient - point.gradient
         along = sum_per_sample((reached.image - point.image) * bend)
-        spectral = torch.where(along > 0, along / sum_per_sample(bend.square()), _LARGEST_CHANGE * step)
+        spectral = torch.where(along > 0, along / sum_per_sample(bend.square() / point.metric), _LARGEST_CHANGE * step)
         longer = torch.where(along > 0, trial.squared / along, _LARGEST_CHANGE * step)
         onward = spectral.clamp(step / _LARGEST_CHANGE, step * _LARGEST_CHANGE)
         # rejected: what the curvature of the fidelity between the two points asks for
@@ -307,14 +311,14 @@ class ProximalSolver:
         trial = self._try(problem, point, step, dual, _INNER_FLOOR * self.tolerance * point.exact)
         subgradient, complementarity = problem.prior.witness(point.image, trial.dual)
         slope = point.gradient + wide(problem.alpha, point.image) * subgradient
-        moved = point.image - (point.image - wide(step, point.image) * slope).clamp(0.0, 1.0)
+        moved = point.image - (point.image - wide(step, point.image) * slope / point.metric).clamp(0.0, 1.0)
         residual = trial.squared.sqrt() / step
         tiny = torch.finfo(torch.float64).tiny
         certificate = {
             "relative_model_decrease": (trial.decrease + trial.gap) / point.exact.clamp_min(tiny),
             "prox_gradient_residual": residual,
             "relative_prox_gradient_residual": residual / first_residual.clamp_min(tiny),
-            "stationarity": sum_per_sample(moved.square()).sqrt() / step,
+            "stationarity": sum_per_sample(point.metric * moved.square()).sqrt() / step,
             "complementarity": problem.alpha * complementarity,
         }
         return {name: value.float() for name, value in certificate.items()}
@@ -352,7 +356,7 @@ class _Samples:
 
 def _first_step(point: Point) -> PerSample:
     """Right for an operator that multiplies: ||r||^2 / ||J^T r||^2."""
-    squared = sum_per_sample(point.gradient.square())
+    squared = sum_per_sample(point.gradient.square() / point.metric)
     return torch.where(squared > 0, 2.0 * point.fidelity / squared, 1.0).clamp(*_STEPS)
 
 

@@ -37,6 +37,8 @@ class Point:
     """Objective with R exact, which the solver works with."""
     objective: PerSample
     """The problem's, which is reported."""
+    metric: torch.Tensor
+    """M: about the curvature of the data fidelity in each voxel."""
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Trial:
     image: ImageBatch
     dual: torch.Tensor
     squared: PerSample
-    """Norm of the change, squared."""
+    """Norm of the change in the metric, squared."""
     slope: PerSample
     """Of the data fidelity along the change."""
     decrease: PerSample
@@ -70,6 +72,7 @@ def evaluate(problem: LearnedInverseProblem, image: ImageBatch) -> Point:
         prior=prior,
         exact=fidelity + problem.alpha * prior,
         objective=fidelity + problem.alpha * problem.prior(image),
+        metric=problem.curvature(image),
     )
 
 
@@ -83,9 +86,9 @@ def try_step(
 ) -> Trial:
     r"""The proximal gradient step from ``point``; no evaluation of the network.
 
-    With :math:`x^+ = \mathrm{prox}_{\tau \alpha R + [0,1]} (x - \tau \nabla f(x))` and :math:`d = x^+ - x`, the convex
-    model of the objective predicts the decrease :math:`-\langle \nabla f(x), d \rangle - \tfrac1{2\tau} \|d\|^2 -
-    \alpha (R(x + d) - R(x))`, which is the largest possible up to the gap.
+    With :math:`x^+ = \mathrm{prox}^M_{\tau \alpha R + [0,1]} (x - \tau M^{-1} \nabla f(x))` and :math:`d = x^+ - x`,
+    the convex model of the objective predicts the decrease :math:`-\langle \nabla f(x), d \rangle - \tfrac1{2\tau}
+    \|d\|_M^2 - \alpha (R(x + d) - R(x))`, which is the largest possible up to the gap.
 
     Args:
         problem: of the samples of ``point``.
@@ -96,14 +99,15 @@ def try_step(
         max_iterations: cap on the steps of the proximal map.
     """
     proximal = problem.prior.prox(
-        point.image - wide(step, point.image) * point.gradient,
+        point.image - wide(step, point.image) * point.gradient / point.metric,
         (problem.alpha * step).to(point.image.dtype),
+        metric=point.metric,
         dual=dual,
         tolerance=gap * step,
         max_iterations=max_iterations,
     )
     change = proximal.image - point.image
-    squared, slope = sum_per_sample(change.square()), sum_per_sample(change * point.gradient)
+    squared, slope = sum_per_sample(point.metric * change.square()), sum_per_sample(change * point.gradient)
     rise = problem.alpha * (problem.prior.exact(proximal.image).double() - point.prior)
     return Trial(
         image=proximal.image,
