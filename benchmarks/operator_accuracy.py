@@ -24,6 +24,7 @@ Writes ``benchmarks/results/operator_accuracy.json``; a variant that has finishe
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import math
@@ -83,6 +84,11 @@ class Variant:
 def variants(operator: str) -> dict[str, Variant]:
     """The variants of an operator, by what they change."""
     linear = {"ph2l": "physics", "pl2h": "extrapolation"}[operator]
+    image = (
+        {"skeleton: signal equation, the image corrected": Variant({"skeleton": "signal"})}
+        if operator == "ph2l"
+        else {}
+    )
     paper = Variant(
         {"skeleton": "none", "l1_weight": 0.0, "learning_rate": 1e-4, "network_def::dropout": 0.5},
         schedule="constant",
@@ -99,6 +105,7 @@ def variants(operator: str) -> dict[str, Variant]:
         "skeleton: none, VNet's own initialization": Variant({"skeleton": "none"}, shipped_initialization=False),
         "skeleton: the dose image (skip)": Variant({"skeleton": "identity"}),
         "skeleton: linear dose": Variant({"skeleton": linear}),
+        **image,
         "final ReLU: none": Variant(activation=False),
         "dropout 0.1": Variant({"network_def::dropout": 0.1}),
         "batch norm: not recalibrated": Variant(recalibrate=False),
@@ -142,7 +149,9 @@ def main() -> None:
         jobs = [job for job in jobs if job[1].startswith(tuple(arguments.only))]
     for operator, name, variant in tqdm(jobs, desc="variants"):
         slug = "".join(letter if letter.isalnum() else "-" for letter in name)
-        file = arguments.output / f"{operator}-{slug}-{arguments.steps}.json"
+        file = (
+            arguments.output / f"{operator}-{slug}-{arguments.steps}-{fingerprint(operator, variant, arguments)}.json"
+        )
         if not file.is_file():
             row = evaluate(operator, variant, arguments)
             write_text(file, json.dumps(row))
@@ -151,6 +160,13 @@ def main() -> None:
         logger.info("%s, %s: %s", operator, name, row)
         arguments.results.parent.mkdir(parents=True, exist_ok=True)
         write_text(arguments.results, json.dumps(content, indent=2) + "\n")
+
+
+def fingerprint(operator: str, variant: Variant, arguments: argparse.Namespace) -> str:
+    """Of what a variant is trained with, so that a result of other settings is not taken for it."""
+    config = (REPOSITORY / "bundles" / operator / "configs" / "train.json").read_text(encoding="utf-8")
+    studies = arguments.datalist_file.read_text(encoding="utf-8")
+    return hashlib.sha256(f"{variant}{config}{studies}".encode()).hexdigest()[:8]
 
 
 def evaluate(operator: str, variant: Variant, arguments: argparse.Namespace) -> dict[str, float]:

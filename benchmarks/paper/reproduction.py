@@ -81,8 +81,9 @@ class Reproduction:
         write_text(folder / "paper.csv", tables.to_csv(content["cells"]))
         drawn = figures.draw(self.plan, content)
         page.write(self.settings, content)
-        measured = sum(cell["ours"] is not None for cell in content["cells"])
-        logger.info("%d of %d cells are measured: %s", measured, len(content["cells"]), folder / "paper.json")
+        cells = tables.cells(self.plan)
+        measured = sum(cell["ours"] is not None for cell in cells)
+        logger.info("%d of %d cells are measured: %s", measured, len(cells), folder / "paper.json")
         logger.info("%d figures: %s; page: %s", len(drawn), self.settings.images, self.settings.page)
 
     def content(self) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class Reproduction:
             "protocols": {name: protocol.key() for name, protocol in self.plan.protocols.items()},
             "noise_levels": list(settings.levels),
             "cohorts": {anatomy: self._cohort(anatomy) for anatomy in self.slices},
-            "cells": tables.cells(self.plan),
+            "cells": [cell for cell in tables.cells(self.plan) if cell["ours"] is not None or cell["paper"] is not None],
             "theory": theory.run(self.evaluator, *self._theory_slice(), compute=False),
         }
 

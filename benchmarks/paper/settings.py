@@ -84,9 +84,9 @@ class Settings:
     levels: tuple[float, ...] = tuple(float(level) for level in np.round(np.linspace(0.0, 0.066, 7), 3))
     main_levels: tuple[float, ...] = (0.0, 0.033)
     operator_level: float = 0.1
-    sweep_slices: int = 60
-    alpha_slices: int = 6
-    alpha_factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+    sweep_slices: int = 30
+    alpha_slices: int = 4
+    alpha_factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
     theory_side: int = 96
     theory_steps: int = 8
     theory_iterations: int = 300
