@@ -12,7 +12,7 @@
 
     python benchmarks/publish.py
 
-Reads ``benchmarks/results/{approaches,real_examinations,operator_accuracy}.json`` and rewrites what stands between
+Reads ``benchmarks/results/{approaches,real_examinations,operator_configuration}.json`` and rewrites what stands between
 ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` in ``metadata.json``. Nobody types a number
 twice; ``--check`` only says whether everything shows the numbers that were measured.
 """
@@ -48,12 +48,11 @@ REAL = (
 BY_DOSE = ("psnr_head", "ssim_head", "enhancement_recovery")
 DOSES = (0.1, 0.2, 0.33)
 SHOWN_DOSE = 0.2
-ACCURACY = {
-    "psnr": "PSNR (dB)",
-    "ssim": "SSIM",
+CONFIGURATION_NAMES = {
+    "val_psnr": "PSNR, whole image (dB)",
+    "val_ssim": "SSIM, whole image",
     "psnr_enhancing": "PSNR, enhancing tissue (dB)",
     "enhancement_recovery": "share of the target's enhancement",
-    "gain": "gain",
 }
 BASELINES = {
     "low": "low dose",
@@ -146,7 +145,7 @@ def changes() -> dict[Path, str]:
 
     approaches: dict[str, dict[str, Row]] = read("approaches")["mean"]
     real: dict[str, Any] = read("real_examinations")
-    accuracy: dict[str, dict[str, Row]] = read("operator_accuracy")["operators"]
+    configurations: dict[str, dict[str, Row]] = read("operator_configuration")["operators"]
     pages = {
         "to full dose": table(named(approaches[TO_FULL]), LONG),
         "to low dose": table(named(approaches[TO_LOW]), LONG),
@@ -154,8 +153,11 @@ def changes() -> dict[Path, str]:
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
-    tables = {f"operator accuracy, {name}": table(rows, tuple(ACCURACY), ACCURACY) for name, rows in accuracy.items()}
-    new |= fill(REPOSITORY / "docs" / "training.md", tables)
+    rows = {
+        f"`{name}`: {variant}": row for name, variants in configurations.items() for variant, row in variants.items()
+    }
+    configured = table(rows, tuple(CONFIGURATION_NAMES), CONFIGURATION_NAMES)
+    new |= fill(REPOSITORY / "docs" / "training.md", {"operator configurations": configured})
     for direction in (TO_FULL, TO_LOW):
         compared = {name: row for name, row in approaches[direction].items() if name in BASELINES}
         for bundle, row in approaches[direction].items():
