@@ -32,11 +32,13 @@ import monai_lipcar
 from monai_lipcar.bundle import checksum, run_bundle, select_studies
 from monai_lipcar.data import Study, slice_axis
 from monai_lipcar.data.geometry import take_slices
-from monai_lipcar.data.output import write_volume
+from monai_lipcar.data.output import StudyOutput, write_volume
 from monai_lipcar.report import METRIC_NAMES, best_slice
 from monai_lipcar.transforms import CheckRegistrationd, MatchIntensityd
 
 BUNDLES = ("l2h", "pl2h", "physics_tv", "h2l_tv", "ph2l_tv", "ph2l_gentv", "h2l", "ph2l")
+IN_SHORT = ("ssim_head", "psnr_head")
+"""Metrics that are kept for each study."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -101,6 +103,7 @@ def main() -> None:
     means: dict[str, dict[str, dict[str, float]]] = {"to full dose": {}, "to low dose": {}}
     deviations: dict[str, dict[str, dict[str, float]]] = {"to full dose": {}, "to low dose": {}}
     seconds = {}
+    each: dict[str, dict[str, dict[str, float]]] = {study.study_id: {} for study in studies}
     for bundle in arguments.bundles:
         started = time.perf_counter()
         # registered and matched as whole volumes: a few slices would not tell
@@ -110,6 +113,10 @@ def main() -> None:
         if status:
             logging.warning("%s: some studies failed", bundle)
         summary = json.loads((arguments.output / bundle / "metrics.json").read_text(encoding="utf-8"))
+        for study_id, rows in each.items():
+            record = StudyOutput(arguments.output / bundle, study_id).read()
+            if record is not None:
+                rows[bundle] = {name: round(record["metrics"]["simulated"][name], 4) for name in IN_SHORT}
         direction = "to low dose" if bundle in ("h2l", "ph2l") else "to full dose"
         for image in summary["mean"]:
             name = bundle if image == "simulated" else image
@@ -125,6 +132,7 @@ def main() -> None:
         "seconds": seconds,
         "mean": means,
         "std": deviations,
+        "each": each,
     }
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -107,7 +107,9 @@ class Reproduction:
             "protocols": {name: protocol.key() for name, protocol in self.plan.protocols.items()},
             "noise_levels": list(settings.levels),
             "cohorts": {anatomy: self._cohort(anatomy) for anatomy in self.slices},
-            "cells": [cell for cell in tables.cells(self.plan) if cell["ours"] is not None or cell["paper"] is not None],
+            "cells": [
+                cell for cell in tables.cells(self.plan) if cell["ours"] is not None or cell["paper"] is not None
+            ],
             "theory": theory.run(self.evaluator, *self._theory_slice(), compute=False),
         }
 
