@@ -31,8 +31,9 @@ __all__ = ["EPOCHS", "Training", "folder_of", "train", "trainings"]
 
 logger = logging.getLogger(__name__)
 
-EPOCHS = {"ph2l": 2, "pl2h": 2, "h2l": 3, "l2h": 3}
+EPOCHS = {"ph2l": 1, "pl2h": 2, "h2l": 3, "l2h": 3}
 """Of the shipped operators."""
+KINDS = {"ph2l": "forward", "h2l": "forward", "pl2h": "end_to_end", "l2h": "end_to_end"}
 PAPER_EPOCHS = 80
 OVERRIDES: dict[str, dict[str, str]] = {
     # targets that lie still and have one gain: there is nothing to check or to match
@@ -70,8 +71,10 @@ def trainings(settings: Settings, denoiser: str) -> list[Training]:
     network and its loss, on the 47 rats that are not tested on, on the low dose as it is and after the denoiser.
     """
     if settings.weights != "paper":
-        datalist = settings.output / "cohorts" / "training" / "datalist.json"
-        return [_training(settings, operator, "none", datalist, EPOCHS[operator]) for operator in EPOCHS]
+        return [
+            _training(settings, operator, "none", _cohort(settings, KINDS[operator]) / "datalist.json", epochs)
+            for operator, epochs in EPOCHS.items()
+        ]
     datalist = datalist_of(settings.cohorts[0], settings)
     return [
         _training(settings, operator, denoise, datalist, PAPER_EPOCHS)
@@ -83,6 +86,11 @@ def trainings(settings: Settings, denoiser: str) -> list[Training]:
 def folder_of(settings: Settings, operator: str, denoise: str) -> Path:
     """Where a training writes."""
     return settings.output / f"training-{settings.weights}" / f"{operator}-{denoise}"
+
+
+def _cohort(settings: Settings, kind: str) -> Path:
+    """Where the training studies of a kind of operator are."""
+    return settings.output / "cohorts" / f"training-{kind}"
 
 
 def _training(settings: Settings, operator: str, denoise: str, datalist: Path, epochs: int) -> Training:
@@ -111,7 +119,8 @@ def train(settings: Settings, denoiser: str) -> None:
         LipcarError: one of them fails.
     """
     if settings.weights == "train":
-        training_cohort.write(settings.output / "cohorts" / "training")
+        for kind in dict.fromkeys(KINDS.values()):
+            training_cohort.write(_cohort(settings, kind), kind)
     for training in tqdm(trainings(settings, denoiser), desc="trainings"):
         if training.finished:
             continue

@@ -22,8 +22,14 @@ from monai_lipcar.data.phantom import write_cohort
 
 __all__ = ["PARTS", "Part", "write"]
 
-REGISTERED = {"motion_voxels": 0.06, "rotation_deg": 0.02, "gain": 0.004}
-"""About what registration and matching leave: with more, an operator learns to distrust the pre-dose image."""
+ACQUISITIONS: dict[str, dict[str, float | bool]] = {
+    # what noise and motion do is the inversion's business: an operator that has seen them in its inputs but not in its
+    # target learns to take the anatomy from the full dose, which is what is sought
+    "forward": {"noise_level": 0.0, "motion_voxels": 0.0, "rotation_deg": 0.0, "gain": 0.0},
+    # about what registration and matching leave, and noise on the pre-dose image
+    "end_to_end": {"motion_voxels": 0.06, "rotation_deg": 0.02, "gain": 0.004},
+}
+"""Imperfections of the studies that the two kinds of operators are trained on; the rest is the phantom's."""
 TARGETS = {"expected_low": True, "still_high": True}
 """Low doses without noise, and full doses that did not move: see ``docs/phantom.md``."""
 BRAINS = {"brain_extracted_fraction": 0.35}
@@ -65,14 +71,19 @@ PARTS = (
 )
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, kind: str) -> Path:
     """Write what is missing of the studies below a folder, and their datalist.
 
     The validation studies have the noise of an acquisition: they stop no training, and alphas are chosen on such.
 
+    Args:
+        folder: of the cohort.
+        kind: of operator, ``"forward"`` or ``"end_to_end"``.
+
     Returns:
         The datalist.
     """
+    acquisition = {**ACQUISITIONS[kind], **TARGETS}
     sections: dict[str, list[Study]] = {"training": [], "validation": []}
     for name in dict.fromkeys(part.folder for part in PARTS):
         parts = [part for part in PARTS if part.folder == name]
@@ -83,7 +94,7 @@ def write(folder: Path) -> Path:
                 part.studies,
                 seed=part.seed,
                 anatomy_options=part.anatomy_options,
-                acquisition={**REGISTERED, **(TARGETS if part.section == "training" else {})},
+                acquisition=acquisition if part.section == "training" else ACQUISITIONS["end_to_end"],
                 vary_scanner=part.vary_scanner,
                 workers=min(2, os.cpu_count() or 1),
             )
