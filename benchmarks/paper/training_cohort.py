@@ -74,7 +74,8 @@ PARTS = (
 def write(folder: Path, kind: str) -> Path:
     """Write what is missing of the studies below a folder, and their datalist.
 
-    The validation studies have the noise of an acquisition: they stop no training, and alphas are chosen on such.
+    Validation studies of forward operators are as those for training, so that the error is the operator's own. Those of
+    end-to-end operators have the noise of an acquisition in all images.
 
     Args:
         folder: of the cohort.
@@ -84,6 +85,7 @@ def write(folder: Path, kind: str) -> Path:
         The datalist.
     """
     acquisition = {**ACQUISITIONS[kind], **TARGETS}
+    validation = acquisition if kind == "forward" else ACQUISITIONS[kind]
     sections: dict[str, list[Study]] = {"training": [], "validation": []}
     for name in dict.fromkeys(part.folder for part in PARTS):
         parts = [part for part in PARTS if part.folder == name]
@@ -94,7 +96,7 @@ def write(folder: Path, kind: str) -> Path:
                 part.studies,
                 seed=part.seed,
                 anatomy_options=part.anatomy_options,
-                acquisition=acquisition if part.section == "training" else ACQUISITIONS["end_to_end"],
+                acquisition=acquisition if part.section == "training" else validation,
                 vary_scanner=part.vary_scanner,
                 workers=min(2, os.cpu_count() or 1),
             )
