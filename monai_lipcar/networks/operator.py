@@ -20,7 +20,6 @@ from torch import nn
 
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.physics import HIGH_RELAXIVITY, ContrastAgent, DoseResponse, SignalModel, kept_enhancement
-from monai_lipcar.physics.acquisition import LEARNED_SATURATION
 from monai_lipcar.physics.dose import voxel_slope
 
 __all__ = ["DoseOperator", "Skeleton"]
@@ -56,7 +55,7 @@ class DoseOperator(nn.Module):
 
     .. math:: \Psi(x) = \mathrm{ReLU}(x_P + e^{V(x_P, s(x))} \, (s(x) - x_P))
 
-    (V limited to 3 in absolute value, smoothly), so that without enhancement the low dose is the pre-dose image,
+    (V limited to 0.4 in absolute value, smoothly), so that without enhancement the low dose is the pre-dose image,
     whatever the network does.
 
     A network on a skeleton starts as the skeleton (its last convolution starts at zero), so it only has to learn
@@ -95,7 +94,7 @@ class DoseOperator(nn.Module):
     __constants__ = ["divisor", "floor", "limit"]  # for TorchScript, which does not see what the module around defines
     divisor: int = 16  # VNet halves the image four times
     floor: float = 0.02  # of the signal equation: x / max(x_P, floor), so that air does not look like enhancement
-    limit: float = 3.0  # of the logarithm of a corrected fraction
+    limit: float = 0.4  # of the logarithm of a corrected fraction: what the native T1 of a tissue can make of it
 
     def __init__(
         self,
@@ -127,7 +126,7 @@ class DoseOperator(nn.Module):
         self.trained_fractions: tuple[float, float] = (self.fraction, self.fraction)
         self.dosed = skeleton in _DOSED
         self.response: torch.Tensor
-        response = DoseResponse(signal_model, agent, dose_fraction=self.fraction, saturation=LEARNED_SATURATION)
+        response = DoseResponse(signal_model, agent, dose_fraction=self.fraction)
         self.register_buffer("response", response.tables.float().unsqueeze(0), persistent=False)
         self.activation = nn.ReLU()
         self.vnet = VNet(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=1)

@@ -24,11 +24,7 @@ from monai_lipcar.physics.signal_model import SignalModel
 from monai_lipcar.physics.spin_echo import SpinEcho
 from monai_lipcar.physics.spoiled_gradient_echo import SpoiledGradientEcho
 
-__all__ = ["LEARNED_SATURATION", "Acquisition"]
-
-LEARNED_SATURATION = 0.9
-"""Up to where learned operators follow the signal equation of the reference tissue: a steeper curve, in the few voxels
-beyond, would be what limits the steps of an inversion."""
+__all__ = ["Acquisition"]
 
 
 @dataclass(frozen=True)
@@ -118,9 +114,7 @@ class Acquisition:
 
     def response(self) -> DoseResponse:
         """What the reduced dose leaves of the enhancement of the reference tissue, as learned operators start from."""
-        return DoseResponse(
-            self.signal_model, self.agent, dose_fraction=self.dose_fraction, saturation=LEARNED_SATURATION
-        )
+        return DoseResponse(self.signal_model, self.agent, dose_fraction=self.dose_fraction)
 
     def differences(self, other: Acquisition) -> list[str]:
         """Options of the bundles that are not the same, to 1 %."""

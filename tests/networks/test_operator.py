@@ -42,7 +42,7 @@ def make_operator(in_channels: int = 2, skeleton: str = "physics", seed: int = 0
 
 def skeleton_image(inputs: Tensor, skeleton: str) -> Tensor:
     pre, dose = inputs[:, :1], inputs[:, -1:]
-    response = DoseResponse(dose_fraction=FRACTION, saturation=0.9)
+    response = DoseResponse(dose_fraction=FRACTION)
     if skeleton in ("signal", "kept"):
         return pre + response(dose / pre.clamp(min=0.02)) * (dose - pre)
     if skeleton == "signal_extrapolation":

@@ -23,7 +23,7 @@ def test_parts_and_back() -> None:
     assert acquisition.signal_model == SpoiledGradientEcho(8.0, 3.0, 15.0)
     assert Acquisition.of(0.3, acquisition.signal_model, acquisition.agent) == acquisition
     assert Acquisition().signal_model == SpinEcho()
-    expected = DoseResponse(acquisition.signal_model, acquisition.agent, dose_fraction=0.3, saturation=0.9)
+    expected = DoseResponse(acquisition.signal_model, acquisition.agent, dose_fraction=0.3)
     assert acquisition.response().tables.equal(expected.tables)
     assert acquisition.response().tables[:, 0].tolist() == [0.3, 0.3]
 
