@@ -26,6 +26,7 @@ from monai_lipcar.physics.spin_echo import SpinEcho
 __all__ = [
     "REFERENCE_T1_MS",
     "REFERENCE_T2_MS",
+    "SIMULATED_SATURATION",
     "DoseProtocol",
     "DoseResponse",
     "check_dose_fraction",
@@ -40,6 +41,9 @@ REFERENCE_T2_MS = 110.0
 """T2 of the reference tissue: gray matter at 3 T (same source)."""
 
 # Concentrations searched for the signal's peak: first-pass blood stays below 10 mM.
+SIMULATED_SATURATION = 0.99
+"""How far up the signal's curve simulations follow it: they are not inverted, so it may be steep."""
+
 _MAX_CONCENTRATION_MM = 10.0
 _SEARCH_POINTS = 20001
 _TABLE_POINTS = 1024

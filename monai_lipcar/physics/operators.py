@@ -73,6 +73,8 @@ class SignalEquationOperator(nn.Module):
         t2_ms: native T2 of the reference tissue in ms.
         floor: the ratio is x_H / max(x_P, floor), so that air does not look like enhancement; in the image's units,
             the default is meant for intensities in [0, 1].
+        saturation: how far up the signal's curve is followed, see :class:`~monai_lipcar.physics.DoseResponse`; to be
+            inverted it should not be too steep, to simulate it may be.
 
     Shape:
         - Input: (B, 2, *spatial), channels (pre, high).
@@ -97,13 +99,14 @@ class SignalEquationOperator(nn.Module):
         t1_ms: float = REFERENCE_T1_MS,
         t2_ms: float = REFERENCE_T2_MS,
         floor: float = 0.02,
+        saturation: float = 0.95,
     ) -> None:
         super().__init__()
         if not floor > 0:
             raise ConfigurationError(f"signal equation operator: expected a floor > 0, got {floor}")
         self.dose_fraction = check_dose_fraction(dose_fraction)
         self.floor = float(floor)
-        self.response = DoseResponse(signal_model, agent, t1_ms, t2_ms, dose_fraction)
+        self.response = DoseResponse(signal_model, agent, t1_ms, t2_ms, dose_fraction, saturation)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Low-dose image of (pre, high)."""

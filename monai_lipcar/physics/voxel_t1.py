@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.physics.agent import HIGH_RELAXIVITY, ContrastAgent
-from monai_lipcar.physics.dose import REFERENCE_T2_MS, DoseResponse, check_dose_fraction
+from monai_lipcar.physics.dose import REFERENCE_T2_MS, SIMULATED_SATURATION, DoseResponse, check_dose_fraction
 from monai_lipcar.physics.signal_model import SignalModel
 
 __all__ = ["VoxelT1DoseOperator"]
@@ -78,7 +78,9 @@ class VoxelT1DoseOperator(nn.Module):
         self.first = math.log(shortest)
         self.step = (math.log(longest) - self.first) / (_TISSUES - 1)
         tissues = [math.exp(self.first + index * self.step) for index in range(_TISSUES)]
-        responses = [DoseResponse(signal_model, agent, t1, t2_ms, dose_fraction) for t1 in tissues]
+        responses = [
+            DoseResponse(signal_model, agent, t1, t2_ms, dose_fraction, SIMULATED_SATURATION) for t1 in tissues
+        ]
         # recomputed from the arguments, so no part of a weights file
         rows = torch.stack([response.tables[0] for response in responses])  # g over x_H / x_P - 1, and where it ends
         self.tables: Tensor

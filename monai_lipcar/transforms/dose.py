@@ -42,6 +42,7 @@ from monai_lipcar.physics import (
     add_gaussian_noise,
     add_rician_noise,
 )
+from monai_lipcar.physics.dose import SIMULATED_SATURATION
 from monai_lipcar.transforms.scale import ScaleIntensityByReference
 from monai_lipcar.transforms.tissue_t1 import estimate_t1
 
@@ -127,7 +128,9 @@ class SimulateLowDose(Transform):
                 raise ConfigurationError(f"expected a range of T1 around {t1_ms} ms, got {t1_range_ms}")
             self.operator = VoxelT1DoseOperator(dose_fraction, signal_model, agent, (shortest, longest), t2_ms)
         else:
-            self.operator = SignalEquationOperator(dose_fraction, signal_model, agent, t1_ms, t2_ms)
+            self.operator = SignalEquationOperator(
+                dose_fraction, signal_model, agent, t1_ms, t2_ms, saturation=SIMULATED_SATURATION
+            )
         self.scaler = ScaleIntensityByReference(headroom=1.0, offset=_AIR_HU if self.is_ct else 0.0)
 
     def __call__(  # type: ignore[override]

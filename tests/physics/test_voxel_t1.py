@@ -62,7 +62,7 @@ def test_is_the_dose_response_of_the_voxels_t1() -> None:
     operator = VoxelT1DoseOperator(0.2, GRADIENT_ECHO, CONVENTIONAL, (700.0, 2800.0))
     for t1 in (700.0, 1234.0, 2800.0):
         low = operator(torch.cat((pre, ratio * pre), dim=1), torch.full((1, 1, 100), t1))
-        kept = DoseResponse(GRADIENT_ECHO, CONVENTIONAL, t1, dose_fraction=0.2)(ratio)
+        kept = DoseResponse(GRADIENT_ECHO, CONVENTIONAL, t1, dose_fraction=0.2, saturation=0.99)(ratio)
         torch.testing.assert_close(low, pre + kept * (ratio - 1.0) * pre, rtol=2e-3, atol=0)
 
 
