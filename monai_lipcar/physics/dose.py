@@ -182,7 +182,8 @@ class DoseResponse(nn.Module):
         # a low dose tells its own concentration, f C
         from_low = kept(_interpolate(steps * low_end, rising, rise) / fraction) if fraction else torch.zeros_like(steps)
         first = torch.tensor([fraction], dtype=torch.float64)
-        rows = [(first, from_high, torch.tensor([end])), (first, from_low, torch.tensor([low_end]))]
+        ends = torch.tensor([[end], [low_end]], dtype=torch.float64)
+        rows = [(first, from_high, ends[0]), (first, from_low, ends[1])]
         # Recomputed from the arguments, so it is not part of a weights file.
         # (Annotated here, not in the class body, where a string annotation would break torch.jit.script.)
         self.tables: Tensor
