@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from monai_lipcar.data.output import StudyOutput
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.handlers import input_hashes
 from monai_lipcar.report import Panel, finished_studies, study, study_report
+from monai_lipcar.report.words import EXPLANATIONS
 from monai_lipcar.transforms import MatchIntensityd, ScaleIntensityByReference
 
 AFFINE = np.diag([1.0, 1.0, 5.0, 1.0])
@@ -77,10 +79,13 @@ def finish(tmp_path: Path) -> Finish:
         simulated = content["high" if output_name == "high_sim" else "low"] + 5.0
         results = {output_name: simulated} | ({"residual": simulated - simulated + 0.5} if residual else {})
         record: dict[str, Any] = {
-            "schema_version": "1.0",
+            "schema_version": "1.4",
             "notice": "simulated image, for research use only, not for diagnosis",
             "study_id": study_id,
-            "bundle": {"name": "ph2l" if forward else "physics_tv" if "pre" in members else "h2l_tv"},
+            "bundle": {
+                "name": "ph2l" if forward else "physics_tv" if "pre" in members else "h2l_tv",
+                "version": "0.9",
+            },
             "versions": {"monai_lipcar": "0.1.0"},
             "device": "cpu",
             # a disk looks the same however it is rotated: nothing to check the registration by
@@ -98,6 +103,19 @@ def finish(tmp_path: Path) -> Finish:
                 "shift_mm": {"pre": 0.123},
                 "rotation_deg": {"pre": 0.456},
                 "registered": {"pre": True},
+                "registered_mm": {"pre": 2.3},
+                "registered_deg": {"pre": 1.0},
+                "refined": {"pre": True},
+                "left_mm": {"pre": 0.04},
+                "similarity": {"pre": [0.91, None, 0.99, 0.95]},
+            },
+            "history": {"iterations": [0, 1, 2], "objective": [[3.0, 2.0, 1.0], [2.0, 1.0], [1.0], [4.0, 3.0, 2.9]]},
+            "verdict": {
+                "level": "explained",
+                "reasons": ["as it should be"],
+                "measures": {"residual_head": 0.9, "residual_window": 1.2},
+                "places": [],
+                "slices": {"residual_head": [0.9] * 4, "residual_window": [1.2] * 4},
             },
             "warnings": [],
             "seconds": 12.345,
@@ -124,7 +142,7 @@ SOLVED = {
 class Page(HTMLParser):
     """What a browser would make of the page: its text, the sources it loads, and whether its tags are closed."""
 
-    VOID = ("meta", "img", "br", "link")
+    VOID = ("meta", "img", "br", "link", "input")
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -162,14 +180,24 @@ def test_page_is_complete_and_self_contained(finish: Finish, tmp_path: Path) -> 
     places = study_report(finish(metrics=METRICS, **SOLVED), tmp_path / "out")
     assert places == {name: tmp_path / "out" / "sub-01" / file for name, file in FILES.items()}
     page = Page(places["report"])
-    (source,) = page.sources
-    kind, data = source.split(",")
-    assert kind == "data:image/png;base64"
-    assert base64.b64decode(data) == places["figure"].read_bytes()
-    assert not {"script", "link", "iframe"} & set(page.tags)
-    assert not re.search(r"https?://|@import|url\(", places["report"].read_text())
-    assert "Simulated image, for research use only, not for diagnosis." in page.text
+    # pictures of 9 panels in 4 slices, and two plots
+    assert len(page.sources) == 9 * 4 + 2
+    for source in page.sources:
+        kind, data = source.split(",")
+        assert kind in ("data:image/jpeg;base64", "data:image/svg+xml;base64")
+        assert base64.b64decode(data, validate=True)
+    text = places["report"].read_text()
+    assert not {"link", "iframe", "object", "form"} & set(page.tags)
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert page.tags.count("script") == 1
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    (script,) = re.findall(r"<script>(.*)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src &#39;sha256-{digest}&#39;;" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert page.text.count("Simulated image, for research use only, not for diagnosis.") == 2
     assert "arXiv 2407.10559" in page.text
+    assert "MICCAI 2025" in page.text
 
 
 FILES = {"figure": "figure.png", "report": "report.html"}
@@ -180,17 +208,68 @@ def test_numbers(finish: Finish, tmp_path: Path) -> None:
     assert facts[""] == ["low dose", "simulated"]
     assert facts["SSIM, head"] == ["0.910", "0.980"]
     assert facts["PSNR, head (dB)"] == ["25.68", "33.33"]
-    assert facts["solver"] == ["paper, 150 iterations, alpha 0.002, status: max_iterations"]
-    assert facts["objective"] == ["62.46 → 40.17"]
-    assert facts["discrepancy (RMS of the residual)"] == ["0.0069"]
-    assert facts["projected gradient (worst slice)"] == ["0.713"]
-    assert facts["pre against low"] == ["0.12 mm, 0.46°, after registration (tolerated: 0.75 mm, 0.5°)"]
-    assert float(facts["scale (scanner units per 1)"][0]) == pytest.approx(160.0, abs=3.0)
-    assert facts["noise level of the low dose (estimated)"] == ["0.0071"]
-    assert facts["time"] == ["12.3 s on cpu"]
-    assert facts["dose fraction"] == ["0.2"]
-    assert facts["low"][0].startswith("low.nii.gz, sha256 ")
-    assert len(facts["low"][0].split()[-1]) == 64
+    assert facts["alpha"] == ["0.002" + EXPLANATIONS["alpha"]]
+    assert facts["solver"] == ["paper, 150 iterations" + EXPLANATIONS["solver"]]
+    assert facts["status"][0].startswith("max iterationsstopped by its largest number of iterations")
+    assert facts["objective"] == ["62.46 → 40.17" + EXPLANATIONS["objective"]]
+    assert facts["discrepancy"] == ["0.0069" + EXPLANATIONS["discrepancy"]]
+    assert facts["certificate: projected gradient"][0].startswith(
+        "0.713 in the worst slicenorm of the projected gradient"
+    )
+    assert float(facts["scale"][0].removesuffix(EXPLANATIONS["scale"])) == pytest.approx(160.0, abs=3.0)
+    assert facts["sigma: noise level of the low dose"] == ["0.0071" + EXPLANATIONS["sigma"]]
+    assert facts["time"] == ["12.3 s on cpu" + EXPLANATIONS["seconds"]]
+    assert re.fullmatch(r"low\.nii\.gzsha256 [0-9a-f]{64}", facts["low"][0])
+
+
+def test_registration_beside_the_inputs(finish: Finish, tmp_path: Path) -> None:
+    facts = Page(study_report(finish(**SOLVED), tmp_path / "out")["report"]).facts()
+    line = "0.12 mm, 0.46° against low, after registration (undone: 2.30 mm, 1.00°) (tolerated: 0.75 mm, 0.5°)"
+    more = "; undone to a precision of 0.04 mm; similarity of the slices 0.91 to 0.99"
+    assert facts["pre"][0].startswith(f"pre.nii.gz{line}{more}sha256 ")
+
+
+def test_provenance(finish: Finish, tmp_path: Path) -> None:
+    places = study_report(finish(**SOLVED), tmp_path / "out")
+    facts = Page(places["report"]).facts()
+    assert facts["bundle"] == ["physics_tv 0.9"]
+    assert facts["monai_lipcar"] == ["0.1.0"]
+    for name in ("high_sim.nii.gz", "residual.nii.gz"):
+        digest = hashlib.sha256((places["report"].parent / name).read_bytes()).hexdigest()
+        assert facts[name] == [f"sha256 {digest}"]
+    assert "registration_policy none" in facts["configuration"][0]
+    assert facts["record"] == ["result.json, schema 1.4"]
+
+
+LOOK = {
+    "level": "look",
+    "reasons": ["in one place the low dose is not explained"],
+    "measures": {"residual_head": 1.234, "residual_window": 4.5},
+    "places": [{"kind": "residual", "slice": 3, "rows": [10, 20], "columns": [24, 28], "value": 1.67}],
+    "slices": {"residual_head": [None, 1.0, 1.2, 1.4], "residual_window": [None, 1.5, 2.0, 4.5]},
+}
+
+
+def test_verdict_with_the_places_to_look_at(finish: Finish, tmp_path: Path) -> None:
+    places = study_report(finish(verdict=LOOK, **SOLVED), tmp_path / "out")
+    page = Page(places["report"])
+    assert "Not explained here: look" in page.text
+    assert "in one place the low dose is not explained" in page.text
+    # the voxel in the middle, and where it is in the patient
+    assert page.facts()["slice 4"] == ["the low dose is not explained", "1.7 times", "14, 26, 3", "14 R, 26 A, 15 S"]
+    assert "1.23 (limit 1.5)" in page.text
+    text = places["report"].read_text()
+    assert re.search(r'id="slice" min="1" max="4" value="4"', text)  # it begins where there is something to look at
+    marks = re.findall(r'class="mark" data-slice="(\d)" style="left: ([\d.]+)%; top: ([\d.]+)%; width: ([\d.]+)%', text)
+    assert len(marks) == 9  # on each panel
+    assert {mark[0] for mark in marks} == {"4"}
+
+
+def test_a_result_of_an_earlier_version_is_not_judged(finish: Finish, tmp_path: Path) -> None:
+    page = Page(study_report(finish(verdict=None, history=None, **SOLVED), tmp_path / "out")["report"])
+    assert "Not judged" in page.text
+    assert "run it again with --overwrite" in page.text
+    assert "How well, and how far" not in page.text
 
 
 def test_a_metric_that_only_some_images_have_is_shown(finish: Finish, tmp_path: Path) -> None:
@@ -208,7 +287,7 @@ def test_lesions_are_shown_by_size(finish: Finish, tmp_path: Path) -> None:
     }
     page = Page(study_report(finish(metrics=metrics, **SOLVED), tmp_path / "out")["report"])
     rows = [(name.strip(), [cell.strip() for cell in cells]) for name, *cells in page.rows]
-    assert rows[0] == ("", ["low dose", "simulated", "high dose"])
+    assert ("", ["low dose", "simulated", "high dose"]) in rows
     assert ("contrast enhancement, lesion (%)", ["", "84.6", "100.0"]) in rows
     assert ("visible lesions", ["", "3", ""]) in rows
     assert ("largest false enhancement (mm)", ["", "2.3", ""]) in rows
@@ -233,13 +312,15 @@ def test_without_a_target_nothing_is_compared(finish: Finish, tmp_path: Path) ->
 
 
 def test_what_comes_from_outside_is_escaped(finish: Finish, tmp_path: Path) -> None:
-    name = 'a<b>&"c'
-    places = study_report(finish(name, warnings=["<script>alert(1)</script>"]), tmp_path / "out")
+    name, code = "a<b>&\"c '$x_", "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    verdict = {**LOOK, "reasons": [code]}
+    places = study_report(finish(name, warnings=[code], verdict=verdict, device=code, **SOLVED), tmp_path / "out")
     page = Page(places["report"])
-    assert not {"script", "b"} & set(page.tags)
+    assert page.tags.count("script") == 1
     assert f"Study {name}" in page.text
-    assert "<script>alert(1)</script>" in page.text
-    assert "&lt;script&gt;" in places["report"].read_text()
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert page.text.count(code) == 4  # the reason, the warning, and twice the device
+    assert code not in places["report"].read_text()
 
 
 def test_operator_without_a_solver(finish: Finish, tmp_path: Path) -> None:
@@ -247,7 +328,7 @@ def test_operator_without_a_solver(finish: Finish, tmp_path: Path) -> None:
         residual=False, configuration={"dose_fraction": 0.2, "registration_policy": "none", "weights": "ab" * 32}
     )
     facts = Page(study_report(inputs, tmp_path / "out")["report"]).facts()
-    assert "solver" not in facts
+    assert not {"solver", "alpha", "status"} & facts.keys()
     assert facts["weights"] == ["sha256 " + "ab" * 32]
 
 
@@ -281,14 +362,24 @@ def test_figure_of_an_inverse_problem(finish: Finish, tmp_path: Path, panels: li
         "simulated enhancement",
         "acquired enhancement",
         "error: simulated - acquired",
-        "residual: not explained",
+        "residual over noise level",
     ]
     assert place == {"slice": 2, "heading": "sub-01: physics_tv, slice 3 of 4"}  # where it enhances
     enhancing = (slice(11, 15), slice(21, 25), 2)
     # intensities of the three acquisitions are matched before they are compared
     np.testing.assert_allclose(first["linear extrapolation"].volume[enhancing], 160.5, atol=3.0)
     np.testing.assert_allclose(second["simulated enhancement"].volume[enhancing], 105.0, atol=1.0)
-    np.testing.assert_allclose(second["residual: not explained"].volume, 0.5)
+    scale = ScaleIntensityByReference().scale_of([torch.from_numpy(first[name].volume) for name in list(first)[:2]])
+    residual = second["residual over noise level"]
+    np.testing.assert_allclose(residual.volume, 0.5 / (0.00712 * scale), rtol=1e-3)
+    assert (residual.limit, residual.unit) == (4.0, "sigma")
+
+
+def test_a_residual_without_a_noise_level_is_in_scanner_units(
+    finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]
+) -> None:
+    study_report(finish(sigma=None, **SOLVED), tmp_path / "out")
+    np.testing.assert_allclose(panels[1]["residual: not explained"].volume, 0.5)
 
 
 @pytest.mark.parametrize(("slices", "expected"), [({0: 2, 3: 20}, 3), ({}, 2)])
