@@ -199,7 +199,7 @@ def _registration(registration: Mapping[str, Any]) -> dict[str, str]:
                 line += f" (undone: {undone:.2f} mm, {registration['registered_deg'][name]:.2f}°)"
         line += f" (tolerated: {registration['tolerance_mm']:.2f} mm, {registration['tolerance_deg']:.2g}°)"
         if (registration.get("refined") or {}).get(name):
-            line += f"; undone to a precision of {registration['left_mm'][name]:.2f} mm"
+            line += f"; undone to a precision of {registration['left_mm'][name]:.2g} mm"
         similarity = [value for value in (registration.get("similarity") or {}).get(name, ()) if value is not None]
         if similarity:
             line += f"; similarity of the slices {min(similarity):.2f} to {max(similarity):.2f}"
