@@ -45,14 +45,14 @@ WINDOW = 9
 HEAD_LIMIT = 1.5
 """Of the residual over the head, in units of the expected one. This and the next two limits are 1.5 times the worst of
 ten simulated studies whose dose, sequence and agent were those of the computation (0.96, 1.80, 0.80; see
-``docs/outputs.md``)."""
+``docs/report.md``)."""
 WINDOW_LIMIT = 2.7
 """Of the residual in a window, in units of the expected one."""
 DARKER_LIMIT = 1.2
 """Of how far the low dose lies below the pre-dose image in a window, in noise levels."""
 RECOVERY_LIMITS = (0.62, 1.6)
-"""Of the enhancement recovery, where the acquired full dose is there: 1.5 times the worst of the same studies (0.73 and
-1.29), on a logarithmic scale."""
+"""Of the enhancement recovery, where the acquired full dose is there: 1.5 times the worst of the same studies (0.73),
+on a logarithmic scale and both ways."""
 SHARE_LIMIT = 0.1
 """Share of the head beyond a limit from which on the study is not one that the operator describes."""
 FEWEST_PIXELS = 500
@@ -141,7 +141,7 @@ def judge(
     """
     if sigma is None or not math.isfinite(sigma) or sigma <= 0:
         return not_judged("the noise level of the low dose is not known: there is nothing to compare the residual with")
-    if int(head.sum()) < FEWEST_PIXELS:
+    if int(head.sum()) < FEWEST_PIXELS or not np.isfinite(_window_means(head, head)).any():
         return not_judged("there is too little of a head to judge")
     expected = expected_residual(sigma, alpha, dose_fraction if pre is not None else 1.0)
     squares = np.square(residual, dtype=np.float64)

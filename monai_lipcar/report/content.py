@@ -60,7 +60,9 @@ def page_content(view: StudyView, folder: Path, record: Mapping[str, Any]) -> di
     metrics = record.get("metrics") or {}
     known = {name for row in metrics.values() for name in row}
     verdict = verdict_of(record)
-    images = {name: view.images[name] for name in ("pre", "low", "simulated", "high") if name in view.images}
+    images: dict[str, np.ndarray] = {
+        name: view.images[name] for name in ("pre", "low", "simulated", "high") if name in view.images
+    }
     spacing = [float(step) for step in affine_to_spacing(view.affine)]
     return {
         "record": record,

@@ -161,11 +161,11 @@ def _look(panel: Panel, panels: Sequence[Panel], top: float) -> tuple[Callable[[
     from matplotlib import colormaps
 
     if panel.kind == "image":
-        return (lambda picture: np.uint8(np.clip(picture / top, 0.0, 1.0) * 255.0 + 0.5)), None
+        return (lambda picture: np.asarray(np.clip(picture / top, 0.0, 1.0) * 255.0 + 0.5, dtype=np.uint8)), None
     group = [entry.volume for entry in panels if entry.group == panel.group and entry.window]
     limit = panel.limit or max(float(np.percentile(np.abs(volume), 99.5)) for volume in group) or 1.0
     colors = np.asarray(colormaps[_COLORS](np.linspace(0.0, 1.0, 256))[:, :3] * 255.0 + 0.5, dtype=np.uint8)
-    return (lambda picture: colors[np.uint8(np.clip(picture / limit, -1.0, 1.0) * 127.5 + 127.5)]), limit
+    return (lambda picture: colors[np.asarray(np.clip(picture / limit, -1.0, 1.0) * 127.5 + 127.5, np.uint8)]), limit
 
 
 def _picture(values: np.ndarray, size: tuple[int, int]) -> str:

@@ -148,8 +148,11 @@ def test_without_a_noise_level_there_is_no_verdict(sigma: float | None) -> None:
     assert "noise level" in verdict["reasons"][0]
 
 
-def test_without_a_head_there_is_no_verdict() -> None:
-    assert judge(**made(head=np.zeros(SHAPE, dtype=bool)))["level"] == "not_judged"
+@pytest.mark.parametrize("rows", [slice(0), slice(30, 33)], ids=["empty", "too thin for a window"])
+def test_without_a_head_there_is_no_verdict(rows: slice) -> None:
+    head = np.zeros(SHAPE, dtype=bool)
+    head[:, rows] = True
+    assert judge(**made(head=head))["level"] == "not_judged"
 
 
 def test_an_operator_without_pre_dose_image_is_judged_by_its_residual() -> None:

@@ -88,7 +88,10 @@ def with_script(page: str, script: str) -> str:
     return page.replace("</body>", f"<script>{script}</script></body>")
 
 
-MEASURE = "document.body.dataset.width = window.innerWidth; document.body.dataset.over = document.documentElement.scrollWidth - document.documentElement.clientWidth;"
+MEASURE = """
+    document.body.dataset.width = window.innerWidth;
+    document.body.dataset.over = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+    """
 
 
 def shown(document: str) -> list[str]:
