@@ -238,10 +238,6 @@ def test_run_and_report(command: Command, mixed: Path, tmp_path: Path) -> None:
         f"  figure            {out / 'random-0001' / 'figure.png'}",
         f"  report            {out / 'random-0001' / 'report.html'}",
     ]
-    assert lines[4].split()[0] == "verdict"
-    assert lines[-1] == f"all studies, the most concerning first: {out / 'index.html'}"
-    index = (out / "index.html").read_text()
-    assert index.index("the volume is missing") < index.index("./random-0001/report.html")
     assert any(line.split()[:2] == ["PSNR,", "head"] for line in lines)
     assert sorted(path.name for path in (out / "random-0001").iterdir()) == [
         "figure.png",
@@ -293,7 +289,6 @@ def test_run_reports_its_own_studies_only(
     ended = command("run", dataset, out, *quick, "--alpha", 0.07)  # both are of others now
     assert ended.status == 1
     assert ended.out == f"all studies, the most concerning first: {out / 'index.html'}\n"
-    assert "report.html" not in (out / "index.html").read_text().replace("./sub-other/report.html", "")
 
 
 def test_evaluate(command: Command, dataset: Path, tmp_path: Path) -> None:

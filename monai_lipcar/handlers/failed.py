@@ -69,7 +69,7 @@ def without_paths(text: str, paths: Iterable[Path]) -> str:
     """The text with each of the paths, however it is written, replaced by its last part.
 
     Example:
-        >>> without_paths("/home/jane/out/sub-01 holds another result", [Path("/home/jane/out")])
+        >>> without_paths("/data/jane/out/sub-01 holds another result", [Path("/data/jane/out")])
         'out/sub-01 holds another result'
     """
     written = {str(form): path.name for path in paths for form in (path, path.absolute(), path.resolve())}

@@ -172,7 +172,8 @@ def judge(
         if not RECOVERY_LIMITS[0] <= recovery <= RECOVERY_LIMITS[1]:
             reasons.append(
                 f"the simulated enhancement is {recovery:.2f} times the acquired one (limits {RECOVERY_LIMITS[0]} and "
-                f"{RECOVERY_LIMITS[1]}): another dose fraction than assumed, or contrast agent in the pre-dose image"
+                f"{RECOVERY_LIMITS[1]}): another dose fraction than assumed, contrast agent in the pre-dose "
+                "image, or an operator that does not fit"
             )
     # NaN, outside the head, is over nothing
     flagged = np.any([values > 1.0 for values in over.values()], axis=0)

@@ -14,118 +14,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
-import torch
-from monai.data import MetaTensor
 
 from monai_lipcar.data import Study
-from monai_lipcar.data.output import StudyOutput
 from monai_lipcar.errors import ConfigurationError, StudyError
-from monai_lipcar.handlers import input_hashes
-from monai_lipcar.report import Panel, finished_studies, study, study_report
+from monai_lipcar.report import finished_studies, study_report
 from monai_lipcar.report.words import EXPLANATIONS
-from monai_lipcar.transforms import MatchIntensityd, ScaleIntensityByReference
 
-AFFINE = np.diag([1.0, 1.0, 5.0, 1.0])
 METRICS = {
     "low": {"ssim_head": 0.91, "psnr_head": 25.678, "relative_error_head": 0.2},
     "simulated": {"ssim_head": 0.98, "psnr_head": 33.333, "relative_error_head": 0.05, "enhancement_recovery": 1.02},
 }
 Finish = Callable[..., Study]
-
-
-def volumes() -> dict[str, np.ndarray]:
-    """A head whose block of 6x6 pixels enhances from 60 over 80 to 160."""
-    rng = np.random.default_rng(0)
-    x, y, _ = np.meshgrid(np.arange(40) - 19.5, np.arange(40) - 19.5, np.arange(4), indexing="ij")
-    pre = 60.0 * (x**2 + y**2 < 16**2) + rng.uniform(0, 1, x.shape)
-    high = pre.copy()
-    high[10:16, 20:26, 2] += 100.0
-    return {"pre": pre, "low": pre + 0.2 * (high - pre), "high": high}
-
-
-@pytest.fixture
-def finish(tmp_path: Path) -> Finish:
-    """Write a study and the finished result of a bundle in ``out``."""
-
-    def write(
-        study_id: str = "sub-01",
-        members: tuple[str, ...] = ("pre", "low", "high"),
-        output_name: str = "high_sim",
-        residual: bool = True,
-        **changes: Any,
-    ) -> Study:
-        folder = tmp_path / "data" / study_id
-        folder.mkdir(parents=True)
-        content = volumes()
-        for name in members:
-            nib.save(nib.Nifti1Image(content[name].astype(np.float32), AFFINE), folder / f"{name}.nii.gz")
-        inputs = Study(study_id, {name: folder / f"{name}.nii.gz" for name in members})
-        forward = output_name == "low_sim"
-        reference, *others = ("pre", "low") if forward else ("low", "pre")
-        matched = {name: torch.from_numpy(content[name])[None] for name in members}
-        for name in set(others) & set(members):
-            matched[name] = MatchIntensityd(name, reference)(matched)[name]
-        references = [matched[name] for name in ("pre", "low") if name in matched]
-        simulated = content["high" if output_name == "high_sim" else "low"] + 5.0
-        results = {output_name: simulated} | ({"residual": simulated - simulated + 0.5} if residual else {})
-        record: dict[str, Any] = {
-            "schema_version": "1.4",
-            "notice": "simulated image, for research use only, not for diagnosis",
-            "study_id": study_id,
-            "bundle": {
-                "name": "ph2l" if forward else "physics_tv" if "pre" in members else "h2l_tv",
-                "version": "0.9",
-            },
-            "versions": {"monai_lipcar": "0.1.0"},
-            "device": "cpu",
-            # a disk looks the same however it is rotated: nothing to check the registration by
-            "configuration": {"dose_fraction": 0.2, "alpha": 0.002, "registration_policy": "none"},
-            "inputs": {
-                name: {**entry, "path": f"../data/{study_id}/{name}.nii.gz"}
-                for name, entry in input_hashes(inputs).items()
-            },
-            "scale": ScaleIntensityByReference().scale_of(references),
-            "sigma": 0.00712,
-            "registration": {
-                "reference": "low",
-                "tolerance_mm": 0.75,
-                "tolerance_deg": 0.5,
-                "shift_mm": {"pre": 0.123},
-                "rotation_deg": {"pre": 0.456},
-                "registered": {"pre": True},
-                "registered_mm": {"pre": 2.3},
-                "registered_deg": {"pre": 1.0},
-                "refined": {"pre": True},
-                "left_mm": {"pre": 0.04},
-                "similarity": {"pre": [0.91, None, 0.99, 0.95]},
-            },
-            "history": {"iterations": [0, 1, 2], "objective": [[3.0, 2.0, 1.0], [2.0, 1.0], [1.0], [4.0, 3.0, 2.9]]},
-            "verdict": {
-                "level": "explained",
-                "reasons": ["as it should be"],
-                "measures": {"residual_head": 0.9, "residual_window": 1.2},
-                "places": [],
-                "slices": {"residual_head": [0.9] * 4, "residual_window": [1.2] * 4},
-            },
-            "warnings": [],
-            "seconds": 12.345,
-            **changes,
-        }
-        tensors = {name: MetaTensor(torch.from_numpy(value)[None], affine=AFFINE) for name, value in results.items()}
-        StudyOutput(tmp_path / "out", study_id).write(tensors, record)
-        return inputs
-
-    return write
 
 
 SOLVED = {
@@ -332,101 +237,11 @@ def test_operator_without_a_solver(finish: Finish, tmp_path: Path) -> None:
     assert facts["weights"] == ["sha256 " + "ab" * 32]
 
 
-@pytest.fixture
-def panels(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Panel]]:
-    """Panels of each row that is drawn, by title."""
-    rows: list[dict[str, Panel]] = []
-    draw = study.study_figure
-
-    def spy(given: list[list[Panel]], *args: Any, **kwargs: Any) -> Path:
-        rows.extend({panel.title: panel for panel in row} for row in given)
-        rows.append({"slice": args[2], "heading": args[1]})
-        return draw(given, *args, **kwargs)
-
-    monkeypatch.setattr(study, "study_figure", spy)
-    return rows
-
-
-def test_figure_of_an_inverse_problem(finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]) -> None:
-    study_report(finish(metrics=METRICS, **SOLVED), tmp_path / "out")
-    first, second, place = panels
-    assert list(first) == [
-        "pre-dose",
-        "low dose (observed)",
-        "linear extrapolation",
-        "simulated high dose",
-        "acquired high dose",
-    ]
-    assert first["simulated high dose"].note == "SSIM 0.980, 33.3 dB"
-    assert list(second) == [
-        "simulated enhancement",
-        "acquired enhancement",
-        "error: simulated - acquired",
-        "residual over noise level",
-    ]
-    assert place == {"slice": 2, "heading": "sub-01: physics_tv, slice 3 of 4"}  # where it enhances
-    enhancing = (slice(11, 15), slice(21, 25), 2)
-    # intensities of the three acquisitions are matched before they are compared
-    np.testing.assert_allclose(first["linear extrapolation"].volume[enhancing], 160.5, atol=3.0)
-    np.testing.assert_allclose(second["simulated enhancement"].volume[enhancing], 105.0, atol=1.0)
-    scale = ScaleIntensityByReference().scale_of([torch.from_numpy(first[name].volume) for name in list(first)[:2]])
-    residual = second["residual over noise level"]
-    np.testing.assert_allclose(residual.volume, 0.5 / (0.00712 * scale), rtol=1e-3)
-    assert (residual.limit, residual.unit) == (4.0, "sigma")
-
-
-def test_a_residual_without_a_noise_level_is_in_scanner_units(
-    finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]
-) -> None:
-    study_report(finish(sigma=None, **SOLVED), tmp_path / "out")
-    np.testing.assert_allclose(panels[1]["residual: not explained"].volume, 0.5)
-
-
-@pytest.mark.parametrize(("slices", "expected"), [({0: 2, 3: 20}, 3), ({}, 2)])
-def test_the_largest_lesion_is_shown(
-    slices: dict[int, int], expected: int, finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]
-) -> None:
-    inputs = finish()
-    mask = np.zeros((40, 40, 4), dtype=np.uint8)
-    for index, side in slices.items():
-        mask[:side, :side, index] = 1
-    path = tmp_path / "lesion.nii.gz"
-    nib.save(nib.Nifti1Image(mask, AFFINE), path)
-    study_report(Study(inputs.study_id, {**inputs.members, "lesion": path}), tmp_path / "out")
-    assert panels[-1]["slice"] == expected  # without a lesion the slice that enhances
-
-
-def test_figure_of_a_forward_operator(finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]) -> None:
-    study_report(finish(output_name="low_sim", residual=False), tmp_path / "out")
-    first, second, _ = panels
-    assert list(first) == ["pre-dose", "high dose", "simulated low dose", "acquired low dose"]
-    assert list(second) == ["simulated enhancement", "acquired enhancement", "error: simulated - acquired"]
-
-
-def test_figure_of_a_study_with_the_low_dose_only(finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]) -> None:
-    study_report(finish(members=("low",), residual=False, registration=None), tmp_path / "out")
-    first, _ = panels
-    assert list(first) == ["low dose (observed)", "simulated high dose"]
-
-
 def test_another_scale_than_that_of_the_result(finish: Finish, tmp_path: Path) -> None:
     """What is shown is what was computed from, or nothing."""
     inputs = finish(scale=250.0)
     with pytest.raises(StudyError, match=r"sub-01: the inputs come out on another intensity scale .* expected 250.0"):
         study_report(inputs, tmp_path / "out")
-
-
-def test_a_member_that_was_left_out_is_not_shown(finish: Finish, tmp_path: Path, panels: list[dict[str, Any]]) -> None:
-    inputs = finish()
-    high = inputs.members["high"]
-    nib.save(nib.Nifti1Image(np.full((40, 40, 4), np.nan, np.float32), AFFINE), high)
-    output = StudyOutput(tmp_path / "out", inputs.study_id)
-    record = output.read()
-    assert record is not None
-    record["inputs"]["high"]["sha256"] = input_hashes(inputs)["high"]["sha256"]
-    output.result_file.write_text(json.dumps(record))
-    study_report(inputs, tmp_path / "out")
-    assert "acquired high dose" not in panels[0]
 
 
 def test_no_result(finish: Finish, tmp_path: Path) -> None:
