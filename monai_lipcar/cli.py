@@ -335,19 +335,17 @@ def report(
         Path | None, typer.Option(help="Dataset folder of the inputs, where the results cannot tell where they are.")
     ] = None,
 ) -> None:
-    """Figure and HTML page of every finished result."""
+    """Figure and HTML page of every finished result, and a page that lists all studies, the most concerning first."""
     raise typer.Exit(0 if _show_results(out, dataset) else 1)
 
 
 def _show_results(out: Path, dataset: Path | None, done: list[str] | None = None) -> bool:
     """Report every finished result, or those of ``done``; one line for each that cannot be, and False."""
     from monai_lipcar.data import explain_failure
-    from monai_lipcar.report import finished_studies
+    from monai_lipcar.report import finished_studies, write_index
 
-    if done is not None and not done:
-        return False
-    good = True
-    for study in finished_studies(out, dataset):
+    good = done is None or bool(done)
+    for study in finished_studies(out, dataset) if good else ():
         if done is not None and study.study_id not in done:
             continue  # the result of another run
         try:
@@ -355,6 +353,7 @@ def _show_results(out: Path, dataset: Path | None, done: list[str] | None = None
         except Exception as error:
             typer.echo(f"no report: {explain_failure(study, error)}", err=True)
             good = False
+    typer.echo(f"all studies, the most concerning first: {write_index(out)}")
     return good
 
 
@@ -371,6 +370,7 @@ def _show(study: Any, out: Path) -> None:
     typer.echo(f"  simulated volume  {volume}")
     typer.echo(f"  figure            {places['figure']}")
     typer.echo(f"  report            {places['report']}")
+    typer.echo(f"  verdict           {(record.get('verdict') or {}).get('level', 'not judged').replace('_', ' ')}")
     if record.get("metrics"):
         _print_table(record["metrics"], indent="  ")
 

@@ -288,7 +288,7 @@ def test_run_reports_its_own_studies_only(
     assert "holds the result of another run (alpha differ)" in caplog.text
     ended = command("run", dataset, out, *quick, "--alpha", 0.07)  # both are of others now
     assert ended.status == 1
-    assert ended.out == ""
+    assert ended.out == f"all studies, the most concerning first: {out / 'index.html'}\n"
 
 
 def test_evaluate(command: Command, dataset: Path, tmp_path: Path) -> None:

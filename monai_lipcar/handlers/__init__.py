@@ -12,15 +12,18 @@
 
 from __future__ import annotations
 
+from .failed import FAILURES_FILE, read_failures
 from .record import SCHEMA_VERSION, configuration_changes, input_hashes, result_record
 from .results import ResultWriter
 from .summary import write_summary
 
 __all__ = [
+    "FAILURES_FILE",
     "SCHEMA_VERSION",
     "ResultWriter",
     "configuration_changes",
     "input_hashes",
+    "read_failures",
     "result_record",
     "write_summary",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from monai_lipcar.data.output import path_from
 from monai_lipcar.inferers import SolveRecord
 from monai_lipcar.networks import file_sha256
 
-__all__ = ["SCHEMA_VERSION", "configuration_changes", "input_hashes", "result_record"]
+__all__ = ["SCHEMA_VERSION", "configuration_changes", "input_hashes", "objective_history", "result_record"]
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 _NOTICE = "simulated image, for research use only, not for diagnosis"
+_HISTORY_POINTS = 32
+"""Iterations of which a record keeps the objective, at most: enough for a curve, few enough for a file."""
 _RELATIVE_STATUS = ("non_finite", "stalled", "max_iterations", "converged")  # the worst of the slices speaks for all
 
 
@@ -74,6 +76,7 @@ def result_record(
     device: str,
     output_dir: str | Path | None = None,
     bundle_version: str | None = None,
+    verdict: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Assemble the record of one study; see ``docs/outputs.md`` for the meaning of each entry.
 
@@ -113,6 +116,7 @@ def result_record(
             "objective": {"first": sum(solve.objective_first), "last": sum(solve.objective_last)},
             "discrepancy": math.sqrt(sum(value**2 for value in solve.discrepancy) / len(solve.discrepancy)),
             "certificate": {name: max(values) for name, values in solve.certificate.items()},
+            "history": objective_history(solve.objective),
             "slices": {
                 "status": solve.status,
                 "iterations": solve.iterations,
@@ -122,10 +126,39 @@ def result_record(
                 **solve.certificate,
             },
         }
+    if verdict is not None:
+        record["verdict"] = verdict
     if metrics is not None:
         record["metrics"] = metrics
     result: dict[str, Any] = plain(record)
     return result
+
+
+def objective_history(objective: Sequence[Sequence[float]]) -> dict[str, list[Any]]:
+    """The objective of each slice over the iterations, thinned out where there are many.
+
+    Args:
+        objective: of each slice the values at the start and after each iteration.
+
+    Returns:
+        ``"iterations"``, at most 32 of them, close together at the start, where most happens; and ``"objective"``, of
+        each slice the values at these iterations to six digits. A slice that was done earlier has fewer of them, the
+        last one being its last value.
+
+    Example:
+        >>> objective_history([[4.0, 2.0, 1.0], [3.0, 2.5]])
+        {'iterations': [0, 1, 2], 'objective': [[4.0, 2.0, 1.0], [3.0, 2.5]]}
+    """
+    last = max((len(values) for values in objective), default=1) - 1
+    # k -> last (k / n)^2: steps that grow
+    steps = _HISTORY_POINTS - 1
+    kept = range(last + 1) if last <= steps else sorted({round(last * (k / steps) ** 2) for k in range(steps + 1)})
+    thinned = []
+    for values in objective:
+        end = len(values) - 1
+        points = [iteration for iteration in kept if iteration < end]
+        thinned.append([float(f"{values[point]:.6g}") for point in (*points, end)])
+    return {"iterations": list(kept), "objective": thinned}
 
 
 def _warnings(preprocessing: Mapping[str, Any]) -> list[str]:

@@ -29,10 +29,11 @@ from monai_lipcar.data.geometry import slice_axis
 from monai_lipcar.data.output import StudyOutput, refuse_input_folders
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.inferers import LIPInferer
-from monai_lipcar.metrics import study_metrics
+from monai_lipcar.metrics import judge, not_judged, study_metrics
 from monai_lipcar.physics import LinearDoseOperator, linear_extrapolation
 from monai_lipcar.transforms.foreground import head_mask
 
+from .failed import write_failures
 from .record import configuration_changes, input_hashes, result_record
 from .summary import write_summary
 
@@ -152,6 +153,10 @@ class ResultWriter:
         if self.summary:
             # a study that failed may still have a result, of another run
             write_summary(self.output_dir, self.done, self.bundle)
+        try:
+            write_failures(self.output_dir, self.requested, self.failures)
+        except OSError as error:
+            logger.warning("the list of failed studies cannot be written to %s (%s)", self.output_dir, error.strerror)
         logger.info("%d of %d studies have a result in %s", len(self.done), len(self.requested), self.output_dir)
         if self.failures:
             failed = ", ".join(str(error.study) for error in self.failures)
@@ -197,6 +202,7 @@ class ResultWriter:
             preprocessing={**state.record, "warnings": warnings},
             solve=solve,
             metrics=metrics,
+            verdict=self._verdict(engine, batch, prediction, metrics),
             seconds=state.seconds,
             device=str(state.device),
             output_dir=self.output_dir,
@@ -205,6 +211,38 @@ class ResultWriter:
         places = StudyOutput(self.output_dir, study.study_id).write(volumes, record)
         self.finished.append(study.study_id)
         logger.info("study %s: %s (%.1f s)", study.study_id, places[self.output_name], state.seconds)
+
+    def _verdict(
+        self,
+        engine: Engine,
+        batch: Mapping[str, Any],
+        prediction: MetaTensor,
+        metrics: Mapping[str, Mapping[str, float]] | None,
+    ) -> dict[str, Any]:
+        state: Any = engine.state
+        inferer = getattr(engine, "inferer", None)
+        if not isinstance(inferer, LIPInferer) or inferer.record is None or inferer.residual is None:
+            return not_judged("the network leaves no residual: nothing checks its image against the data")
+        scale, offset = float(state.record.get("scale", 1.0)), float(state.record.get("offset", 0.0))
+        axis = slice_axis(np.asarray(batch["low"].affine), batch["low"].shape[1:])
+
+        def slices_first(volume: torch.Tensor) -> np.ndarray:
+            return np.asarray(volume.as_subclass(torch.Tensor)[0].movedim(axis, 0).float().cpu().contiguous())
+
+        low = slices_first(batch["low"])
+        with_pre: dict[str, Any] = {}
+        if "pre" in batch and batch["image"].shape[0] == 2:
+            simulated = slices_first((prediction - offset) / scale)
+            with_pre = {"pre": slices_first(batch["pre"]), "low": low, "simulated": simulated}
+        return judge(
+            slices_first(inferer.residual[0]),
+            head_mask(low, axis=0),
+            state.record.get("sigma"),
+            inferer.record.alpha,
+            dose_fraction=self.dose_fraction,
+            recovery=((metrics or {}).get("simulated") or {}).get("enhancement_recovery"),
+            **with_pre,
+        )
 
     def _metrics(
         self, batch: Mapping[str, Any], prediction: MetaTensor, scale: float, offset: float

@@ -62,6 +62,8 @@ class SolveRecord:
     discrepancy: list[float] = field(default_factory=list)
     """Root mean square of the residual, on the [0, 1] scale."""
     certificate: dict[str, list[float]] = field(default_factory=dict)
+    objective: list[list[float]] = field(default_factory=list)
+    """The objective at the start and after each iteration of the slice."""
     network_evaluations: int = 0
 
     def add(self, solution: Solution, residual: torch.Tensor) -> None:
@@ -70,6 +72,8 @@ class SolveRecord:
         self.iterations.extend(solution.iterations)
         self.objective_first.extend(solution.objective[:, 0].tolist())
         self.objective_last.extend(solution.objective[:, -1].tolist())
+        histories = solution.objective.tolist()
+        self.objective.extend(values[: steps + 1] for values, steps in zip(histories, solution.iterations, strict=True))
         self.discrepancy.extend(residual.square().flatten(1).mean(dim=1).sqrt().tolist())
         for name, values in solution.certificate.items():
             self.certificate.setdefault(name, []).extend(values.tolist())

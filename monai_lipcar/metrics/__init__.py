@@ -38,6 +38,7 @@ from .lesion import (
 from .lesion_table import LesionScorer, false_enhancement_row
 from .study import study_metrics
 from .study_metric import StudyMetric
+from .verdict import expected_residual, judge, not_judged
 
 __all__ = [
     "Component",
@@ -60,11 +61,14 @@ __all__ = [
     "enhancement_recovery",
     "enhancement_slope",
     "enhancing_tissue",
+    "expected_residual",
     "false_enhancement",
     "false_enhancement_row",
     "is_missed",
+    "judge",
     "lesion_to_brain_ratio",
     "normal_tissue",
+    "not_judged",
     "psnr",
     "relative_error",
     "ssim",

@@ -12,7 +12,19 @@
 
 from __future__ import annotations
 
+from .cohort import INDEX_FILE, write_index
 from .figure import Panel, best_slice, study_figure
-from .study import METRIC_NAMES, finished_studies, study_report
+from .study import REPORT_FILE, finished_studies, study_report
+from .words import METRIC_NAMES
 
-__all__ = ["METRIC_NAMES", "Panel", "best_slice", "finished_studies", "study_figure", "study_report"]
+__all__ = [
+    "INDEX_FILE",
+    "METRIC_NAMES",
+    "REPORT_FILE",
+    "Panel",
+    "best_slice",
+    "finished_studies",
+    "study_figure",
+    "study_report",
+    "write_index",
+]

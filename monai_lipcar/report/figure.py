@@ -12,12 +12,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .orientation import bounding_box, orientation
 
 __all__ = ["Panel", "best_slice", "study_figure"]
 
@@ -41,6 +43,8 @@ class Panel:
         group: differences that share a color scale.
         note: a line below the title, e.g. the PSNR.
         window: whether it has a say in the gray window or color scale that it shares.
+        limit: end of the color scale of a difference, where it does not follow from its group's values.
+        unit: of the values, for the color scale.
     """
 
     title: str
@@ -49,6 +53,8 @@ class Panel:
     group: str = ""
     note: str = ""
     window: bool = True
+    limit: float | None = None
+    unit: str = ""
 
 
 def best_slice(enhancement: np.ndarray, axis: int, region: np.ndarray | None = None) -> int:
@@ -95,11 +101,11 @@ def study_figure(
     from matplotlib.ticker import MaxNLocator
 
     everything = [panel for row in rows for panel in row if panel is not None]
-    orient, aspect, directions = _orientation(affine, axis)
+    orient, aspect, directions = orientation(affine, axis)
     slices = {id(panel): orient(np.take(panel.volume, index, axis=axis)) for panel in everything}
     window = [slices[id(panel)] for panel in everything if panel.kind == "image" and panel.window]
     top = max(float(np.percentile(picture, 99.8)) for picture in window)
-    box = _bounding_box(np.max(window, axis=0) > 0.08 * top)
+    box = bounding_box(np.max(window, axis=0) > 0.08 * top)
     pictures = {key: picture[box] for key, picture in slices.items()}
     height, width = next(iter(pictures.values())).shape
     panel_height = _PANEL * aspect * height / width
@@ -112,7 +118,8 @@ def study_figure(
     )
     figure = Figure(figsize=inches)
     FigureCanvasAgg(figure)
-    figure.text(0.5, 1 - 0.1 / inches[1], title, fontsize=11, ha="center", va="top")
+    # a study may be called $x$, which is no formula
+    figure.text(0.5, 1 - 0.1 / inches[1], title, fontsize=11, ha="center", va="top", parse_math=False)
     figure.text(0.5, 0.1 / inches[1], footer, fontsize=8, color="0.35", ha="center")
     down = 2 * _LINE
     for row, title_height, bar_height in zip(rows, titles, bars, strict=True):
@@ -128,6 +135,7 @@ def study_figure(
             if panel.kind != "image":
                 group = [entry for entry in everything if entry.group == panel.group and entry.window]
                 limit = max(float(np.percentile(np.abs(pictures[id(entry)]), 99.5)) for entry in group) or 1.0
+                limit = panel.limit or limit
                 look = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
             shown = place.imshow(pictures[id(panel)], aspect="auto", interpolation="nearest", **look)
             if panel.kind != "image":
@@ -148,42 +156,3 @@ def study_figure(
 def _fraction(left: float, down: float, width: float, height: float, inches: tuple[float, float]) -> _Rectangle:
     """Axes of a size in inches, their lower left corner ``left`` and ``down`` from the figure's upper left one."""
     return left / inches[0], 1 - down / inches[1], width / inches[0], height / inches[1]
-
-
-def _bounding_box(mask: np.ndarray, margin: int = 6) -> tuple[slice, slice]:
-    """The part of a picture that shows something, with a margin."""
-    sides = []
-    for axis in (1, 0):
-        inside = np.flatnonzero(mask.any(axis=axis))
-        first, last = (inside[0], inside[-1] + 1) if inside.size else (0, mask.shape[1 - axis])
-        sides.append(slice(max(int(first) - margin, 0), int(last) + margin))
-    return sides[0], sides[1]
-
-
-def _orientation(affine: np.ndarray, axis: int) -> tuple[Callable[[np.ndarray], np.ndarray], float, str]:
-    """How to turn a slice so that it looks as usual (radiological: patient's right at the left of the page).
-
-    Returns:
-        What turns a slice, how much higher than wide its pixels are, and the directions at the left and at the top.
-    """
-    first, second = (other for other in range(3) if other != axis)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    directions = affine[:3, :3] / spacing
-    # The vertical of the page is superior-inferior, or anterior-posterior in axial slices
-    world_up = 2 if np.abs(directions[2, [first, second]]).max() > 0.7 else 1
-    vertical, horizontal = (
-        (first, second) if abs(directions[world_up, first]) > abs(directions[world_up, second]) else (second, first)
-    )
-    world_side = int(np.argmax(np.abs(directions[:, horizontal])))
-    flip_vertical = directions[world_up, vertical] > 0  # rows go down the page
-    flip_horizontal = directions[world_side, horizontal] > 0  # patient's right (or anterior) to the left
-
-    directions_of_page = "RAS"[world_side] + "RAS"[world_up]
-
-    def orient(picture: np.ndarray) -> np.ndarray:
-        turned = picture if vertical < horizontal else picture.T
-        if flip_vertical:
-            turned = turned[::-1]
-        return turned[:, ::-1] if flip_horizontal else turned
-
-    return orient, float(spacing[vertical] / spacing[horizontal]), directions_of_page

@@ -12,64 +12,25 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from monai.data import MetaTensor
-
 from monai_lipcar.bundle import prepare_again
 from monai_lipcar.data import Study, find_studies
-from monai_lipcar.data.geometry import slice_axis
+from monai_lipcar.data.atomic import write_text
 from monai_lipcar.data.output import RESULT_FILE, StudyOutput
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.handlers import input_hashes
-from monai_lipcar.physics import linear_extrapolation
 
-from .figure import Panel, best_slice, study_figure
+from .content import page_content
+from .figure import study_figure
+from .page import render
+from .view import view_study
 
-__all__ = ["METRIC_NAMES", "finished_studies", "study_report"]
+__all__ = ["REPORT_FILE", "finished_studies", "study_report"]
 
-METRIC_NAMES = {
-    "ssim_head": "SSIM, head",
-    "psnr_head": "PSNR, head (dB)",
-    "relative_error_head": "relative error, head",
-    "ssim_enhancing": "SSIM, enhancing tissue",
-    "psnr_enhancing": "PSNR, enhancing tissue (dB)",
-    "relative_error_enhancing": "relative error, enhancing tissue",
-    "enhancement_recovery": "enhancement recovery",
-    "enhancement_slope": "enhancement slope",
-    "enhancement_bias": "enhancement bias",
-    "psnr_lesion": "PSNR, lesion (dB)",
-    "relative_error_lesion": "relative error, lesion",
-    "enhancement_recovery_lesion": "enhancement recovery, lesion",
-    "enhancement_slope_lesion": "enhancement slope, lesion",
-    "enhancement_bias_lesion": "enhancement bias, lesion",
-    "cnr_lesion": "contrast-to-noise, lesion",
-    "lbr_lesion": "lesion-to-brain ratio",
-    "cep_lesion": "contrast enhancement, lesion (%)",
-    "visible_lesions": "visible lesions",
-    "missed_lesions": "missed lesions (share)",
-    "false_enhancement_per_cm3": "false enhancement (per cm³)",
-    "false_enhancement_mm": "largest false enhancement (mm)",
-    "false_enhancement_3mm": "false enhancement from 3 mm (share)",
-    "ssim": "SSIM, whole image",
-    "psnr": "PSNR, whole image (dB)",
-}
-_BY_SIZE = (
-    *("visible_lesions", "missed_lesions", "cnr_lesion", "lbr_lesion", "cep_lesion"),
-    *("enhancement_slope_lesion", "enhancement_bias_lesion", "false_enhancement_per_cm3"),
-)
-_SIZES = {"small": "< 5 mm", "large": "≥ 5 mm"}
-_IMAGE_NAMES = {
-    "low": "low dose",
-    "high": "high dose",
-    "linear_extrapolation": "linear extrapolation",
-    "linear_dose_model": "linear dose model",
-    "simulated": "simulated",
-}
+REPORT_FILE = "report.html"
 
 
 def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = None) -> list[Study]:
@@ -120,7 +81,10 @@ def _recorded_study(study_id: str, record: dict[str, Any], output_dir: Path) -> 
 def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
     """Draw ``figure.png`` and write ``report.html`` beside a finished result.
 
-    The figure shows the slice with the largest lesion, or without a lesion mask the one that enhances most.
+    The page is one file without anything from elsewhere; it opens from a disk, and its security policy lets a browser
+    load nothing and run no script but the one that moves through the slices. The figure shows the slice with the
+    largest lesion, or without a lesion mask the one that enhances most; the page begins with it too, or with the worst
+    place to look at, where there is one.
 
     Args:
         study: the inputs.
@@ -132,8 +96,6 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
     Raises:
         StudyError: the study has no finished result there, or its inputs are not those of the result any more.
     """
-    from jinja2 import Environment, PackageLoader
-
     output = StudyOutput(output_dir, study.study_id)
     record = output.read()
     if record is None:
@@ -147,107 +109,10 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
                 member=name,
                 advice="run it again",
             )
-    figure = _draw(study, output.folder, record)
-    environment = Environment(loader=PackageLoader("monai_lipcar.report"), autoescape=True)
-    registration = record.get("registration") or {}
-    motions = {
-        name: (shift, registration["rotation_deg"][name]) for name, shift in registration.get("shift_mm", {}).items()
-    }
-    metrics = record.get("metrics") or {}
-    page = environment.get_template("study.html.j2").render(
-        record=record,
-        figure=base64.b64encode(figure.read_bytes()).decode(),
-        metrics=metrics,
-        metric_names={key: label for key, label in METRIC_NAMES.items() if any(key in row for row in metrics.values())},
-        by_size=_by_size(metrics),
-        sizes=_SIZES,
-        text=_metric_text,
-        motions=motions,
-        image_names=_IMAGE_NAMES,
-    )
-    report = output.folder / "report.html"
-    report.write_text(page, encoding="utf-8")
-    return {"figure": figure, "report": report}
-
-
-def _by_size(metrics: dict[str, dict[str, float]]) -> dict[str, str]:
-    """Labels of what the record says of small and of large lesions; nothing where no lesion is marked."""
-    if not any(f"visible_lesions_{size}" in row for row in metrics.values() for size in _SIZES):
-        return {}
-    known = {name for row in metrics.values() for name in row}
-    return {name: METRIC_NAMES[name] for name in _BY_SIZE if any(f"{name}_{size}" in known for size in _SIZES)}
-
-
-def _metric_text(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    if name.startswith("visible_lesions"):
-        return f"{value:.0f}"
-    if "psnr" in name:
-        return f"{value:.2f}"
-    return f"{value:.1f}" if name.startswith("cep_lesion") or name.endswith("_mm") else f"{value:.3f}"
-
-
-def _draw(study: Study, folder: Path, record: dict[str, Any]) -> Path:
-    from monai.transforms import LoadImage
-
-    load = LoadImage(image_only=True, ensure_channel_first=True)
     # registered, matched and denoised as they were for the computation, in the units of the result
-    prepared = prepare_again(study, record)
-    members: dict[str, MetaTensor] = {name: prepared[name] for name in ("pre", "low", "high") if name in prepared}
-    volumes = {name: np.asarray(volume)[0] * prepared["scale"] for name, volume in members.items()}
-    forward = (folder / "low_sim.nii.gz").is_file()
-    reference = members[("pre" if "pre" in members else "high") if forward else "low"]
-    simulated = np.asarray(load(folder / ("low_sim.nii.gz" if forward else "high_sim.nii.gz")))[0]
-    residual_file = folder / "residual.nii.gz"
-    affine = np.asarray(reference.affine)
-    axis = slice_axis(affine, simulated.shape)
-    metrics = record.get("metrics") or {}
-
-    def note(image: str) -> str:
-        row = metrics.get(image, {})
-        return f"SSIM {row['ssim_head']:.3f}, {row['psnr_head']:.1f} dB" if "ssim_head" in row else ""
-
-    pre = volumes.get("pre")
-    target = volumes.get("low" if forward else "high")
-    first = []
-    if pre is not None:
-        first.append(Panel("pre-dose", pre))
-    if forward:
-        first.append(Panel("high dose", volumes["high"], note=note("high")))
-        first.append(Panel("simulated low dose", simulated, note=note("simulated")))
-    else:
-        first.append(Panel("low dose (observed)", volumes["low"], note=note("low")))
-        if pre is not None:
-            fraction = float(record.get("configuration", {}).get("dose_fraction", 0.2))
-            linear = _linear(pre, volumes["low"], fraction)
-            first.append(Panel("linear extrapolation", linear, note=note("linear_extrapolation"), window=False))
-        first.append(Panel("simulated high dose", simulated, note=note("simulated")))
-    if target is not None:
-        first.append(Panel(f"acquired {'low' if forward else 'high'} dose", target))
-    second = []
-    if pre is not None:
-        second.append(Panel("simulated enhancement", simulated - pre, "difference", "enhancement"))
-        if target is not None:
-            second.append(Panel("acquired enhancement", target - pre, "difference", "enhancement"))
-    if target is not None:
-        second.append(Panel("error: simulated - acquired", simulated - target, "difference", "enhancement"))
-    if residual_file.is_file():
-        residual = np.asarray(load(residual_file))[0]
-        second.append(Panel("residual: not explained", residual, "difference", "residual"))
-    baseline = pre if pre is not None else volumes["high" if forward else "low"]
-    shown = volumes.get("high" if forward else "low", simulated) - baseline if pre is not None else simulated
-    index = best_slice(shown, axis)
-    if "lesion" in prepared:
-        lesion = np.asarray(prepared["lesion"])[0]
-        if lesion.shape == shown.shape and lesion.any():
-            index = int(np.argmax(lesion.sum(axis=tuple(other for other in range(3) if other != axis))))
-    heading = f"{study.study_id}: {record['bundle']['name']}, slice {index + 1} of {simulated.shape[axis]}"
-    rows = [first, second] if second else [first]
-    return study_figure(rows, folder / "figure.png", heading, index, axis, affine)
-
-
-def _linear(pre: np.ndarray, low: np.ndarray, fraction: float) -> np.ndarray:
-    import torch
-
-    return linear_extrapolation(torch.from_numpy(pre), torch.from_numpy(low), fraction).numpy()
+    view = view_study(prepare_again(study, record), output.folder, record)
+    heading = f"{study.study_id}: {record['bundle']['name']}, slice {view.index + 1} of {view.slices}"
+    figure = study_figure(view.rows, output.folder / "figure.png", heading, view.index, view.axis, view.affine)
+    report = output.folder / REPORT_FILE
+    write_text(report, render("study.html.j2", **page_content(view, output.folder, record)))
+    return {"figure": figure, "report": report}

@@ -86,6 +86,7 @@ def _run(
         return {
             **data,
             "scale": SCALE,
+            "sigma": 1.0 / SCALE,
             "registration": {"shift_mm": np.float32(0.5)},
             "warnings": ["one slice is dark"],
         }

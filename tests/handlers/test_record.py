@@ -22,7 +22,7 @@ import torch
 
 from monai_lipcar.data import Study
 from monai_lipcar.handlers import configuration_changes, input_hashes, result_record
-from monai_lipcar.handlers.record import plain
+from monai_lipcar.handlers.record import objective_history, plain
 from monai_lipcar.inferers import SolveRecord
 
 
@@ -121,6 +121,7 @@ def solve_record(*status: str) -> SolveRecord:
         objective_last=[0.5] * count,
         discrepancy=[3.0, 4.0, 0.0][:count],
         certificate={"gradient": [0.1, 0.7, 0.2][:count]},
+        objective=[[2.0] + [0.5] * steps for steps in range(1, count + 1)],
         network_evaluations=9,
     )
 
@@ -144,6 +145,10 @@ def test_the_worst_slice_speaks_for_the_study(statuses: tuple[str, ...], expecte
     assert record["certificate"] == {"gradient": 0.7}
     assert record["slices"]["status"] == list(statuses)
     assert record["slices"]["gradient"] == [0.1, 0.7, 0.2]
+    assert record["history"] == {
+        "iterations": [0, 1, 2, 3],
+        "objective": [[2.0, 0.5], [2.0, 0.5, 0.5], [2.0, 0.5, 0.5, 0.5]],
+    }
     assert record["seconds"] == 1.235
     assert record["warnings"] == []
     assert record["scale"] is None
@@ -163,3 +168,25 @@ def test_slices_that_were_marked_unusable_are_a_warning() -> None:
     assert warning.startswith("slices 1, 3 (counted from 0) do not show the same in all volumes")
     preprocessing = {"usable_slices": [True, True]}
     assert result_record(Study("sub-01", {}), "pl2h", {}, preprocessing, None, None, 1.0, "cpu")["warnings"] == []
+
+
+def test_a_long_history_is_thinned_out() -> None:
+    falling = [100.0 / (1 + step) for step in range(151)]
+    short = falling[:41]
+    history = objective_history([falling, short])
+    iterations = history["iterations"]
+    assert len(iterations) <= 32
+    assert (iterations[:3], iterations[-1]) == ([0, 1, 2], 150)
+    assert np.all(np.diff(iterations) > 0)
+    first, second = history["objective"]
+    assert first == pytest.approx([falling[step] for step in iterations], rel=1e-5)
+    # the slice that was done earlier: up to the first of the iterations at which it was done, with its last value
+    assert iterations[len(second) - 2] < 40 <= iterations[len(second) - 1]
+    assert second[-1] == pytest.approx(short[-1], rel=1e-5)
+    assert second[:-1] == first[: len(second) - 1]
+
+
+def test_the_verdict_is_recorded() -> None:
+    verdict = {"level": "explained", "measures": {"residual_head": np.float64(0.9)}}
+    record = result_record(Study("sub-01", {}), "physics_tv", {}, {}, None, None, 1.0, "cpu", verdict=verdict)
+    assert record["verdict"] == {"level": "explained", "measures": {"residual_head": 0.9}}

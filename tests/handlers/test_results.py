@@ -32,7 +32,7 @@ import monai_lipcar
 from monai_lipcar.data import Study, output
 from monai_lipcar.data.output import write_volume
 from monai_lipcar.errors import ConfigurationError
-from monai_lipcar.handlers import SCHEMA_VERSION, ResultWriter
+from monai_lipcar.handlers import SCHEMA_VERSION, ResultWriter, read_failures
 
 SCALE = 200.0
 CONFIGURATION = {"alpha": 1e-4, "solver": "paper", "guess": "pre"}
@@ -99,6 +99,24 @@ def test_the_record(run: Run, load_record: LoadRecord, write_study: WriteStudy, 
     assert record["discrepancy"] == pytest.approx(np.sqrt((residual**2).mean()), rel=1e-4)
     for name, value in record["certificate"].items():
         assert value == max(slices[name])
+    assert record["history"]["iterations"] == list(range(21))
+    for values, first, last in zip(
+        record["history"]["objective"], slices["objective_first"], slices["objective_last"], strict=True
+    ):
+        assert len(values) == 21
+        assert (values[0], values[-1]) == (pytest.approx(first, rel=1e-5), pytest.approx(last, rel=1e-5))
+    measures = record["verdict"]["measures"]
+    assert measures["expected_residual"] == pytest.approx(np.hypot(1 / SCALE, 1e-4 / 0.2), rel=1e-3)
+    head = 3 * [None]
+    for index in range(3):
+        disk = np.hypot(*np.meshgrid(np.arange(32) - 15.5, np.arange(32) - 15.5)) < 12
+        head[index] = np.sqrt((residual[:, :, index][disk] ** 2).mean())
+    assert record["verdict"]["slices"]["residual_head"] == pytest.approx(
+        np.array(head) / measures["expected_residual"], rel=0.1
+    )
+    assert measures["enhancement_recovery"] == pytest.approx(
+        record["metrics"]["simulated"]["enhancement_recovery"], rel=1e-3
+    )
 
 
 def test_metrics_where_there_is_an_acquired_image(
@@ -131,6 +149,7 @@ def test_a_forward_operator(run: Run, load_record: LoadRecord, write_study: Writ
     np.testing.assert_allclose(nibabel.load(folder / "low_sim.nii.gz").get_fdata(), pre + 0.2 * (high - pre), atol=1e-3)
     record = load_record(tmp_path / "out", "sub-01")
     assert not {"status", "solver", "objective", "slices"} & record.keys()
+    assert record["verdict"]["level"] == "not_judged"
     metrics = record["metrics"]
     assert list(metrics) == ["high", "linear_dose_model", "simulated"]
     assert metrics["simulated"] == metrics["linear_dose_model"]
@@ -155,7 +174,8 @@ def test_failures_are_isolated_and_end_in_exit_status_1(
     assert caught.value.code == 1
     assert writer.finished == ["sub-03", "sub-04"]
     assert [failure.study for failure in writer.failures] == ["sub-01", "sub-02"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["sub-03", "sub-04"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["failures.json", "sub-03", "sub-04"]
+    assert list(read_failures(tmp_path / "out")) == ["sub-01", "sub-02"]
     messages = [record.getMessage() for record in caplog.records]
     assert any(message.startswith("study sub-01, low: the volume is missing") for message in messages)
     assert "study sub-02: the computation gave values that are not finite; " in "\n".join(messages)

@@ -28,6 +28,7 @@ import pytest
 from scipy import ndimage
 
 from monai_lipcar.errors import ConfigurationError
+from monai_lipcar.handlers import read_failures
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Failure = Callable[[subprocess.CompletedProcess[str]], str]
@@ -200,8 +201,13 @@ def test_bad_study_gets_one_line(name: str, bad_run: BadRun) -> None:
     assert len(line) < 300
 
 
-def test_nothing_is_written_but_the_good_study(bad_run: BadRun) -> None:
-    assert [path.name for path in bad_run.out.iterdir()] == ["good"]
+def test_nothing_is_written_but_the_good_study_and_why_the_others_failed(bad_run: BadRun) -> None:
+    assert sorted(path.name for path in bad_run.out.iterdir()) == ["failures.json", "good"]
+    listed = read_failures(bad_run.out)
+    assert set(listed) == set(BAD)
+    for name, reason in listed.items():
+        assert reason.startswith(f"{BAD[name].place}: ")
+    assert str(bad_run.out.parent) not in (bad_run.out / "failures.json").read_text()
     assert_complete(bad_run.out / "good", (96, 80, 6))
 
 
@@ -282,7 +288,7 @@ def test_full_disk(bad_run: BadRun, good_study: Path, dataset: Path, tmp_path: P
         "free space or choose another --output_dir, then run again: finished studies are skipped",
         "1 of 2 studies failed, see above: large",
     ]
-    assert [path.name for path in out.iterdir()] == ["small"]
+    assert sorted(path.name for path in out.iterdir()) == ["failures.json", "small"]
     assert_complete(out / "small", (64, 64, 4))
 
 

@@ -20,7 +20,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from monai_lipcar.report import Panel, best_slice, study_figure
-from monai_lipcar.report.figure import _orientation
+from monai_lipcar.report.orientation import orientation
 
 WORLD = {"R": 0, "A": 1, "S": 2}
 AXIAL = np.diag([1.0, 1.0, 5.0, 1.0])
@@ -44,7 +44,7 @@ def test_every_way_a_volume_can_be_stored_looks_the_same(
     for voxel_axis, (world_axis, sign) in enumerate(zip(order, signs, strict=True)):
         affine[world_axis, voxel_axis] = sign * (2.0, 3.0, 4.0)[world_axis]
     axis = order.index(WORLD[normal])
-    orient, aspect, directions = _orientation(affine, axis)
+    orient, aspect, directions = orientation(affine, axis)
     coordinates = world_coordinates(affine, (5, 6, 7))
     picture = {name: orient(coordinates[WORLD[name]].take(2, axis=axis)) for name in (left, up)}
     assert directions == left + up
@@ -59,7 +59,7 @@ def test_a_tilted_axial_slice_is_still_axial() -> None:
     angle = np.deg2rad(20.0)
     tilt = np.eye(4)
     tilt[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    _, aspect, directions = _orientation(tilt @ AXIAL, 2)
+    _, aspect, directions = orientation(tilt @ AXIAL, 2)
     assert directions == "RA"
     assert aspect == pytest.approx(1.0)
 
