@@ -61,10 +61,10 @@ def pick_series(
         study: whose they are, for messages.
         rules: of the members whose UIDs are not given.
         uids: SeriesInstanceUID by member.
-        required: members that have to be found. Others are left out where they cannot be found, with a note.
+        required: members that have to be found. Others are left out where several series fit, with a note.
 
     Returns:
-        The picks, and notes about members that were left out.
+        The picks, and the notes.
 
     Raises:
         StudyError: no series, or more than one, for a required member, or the same one for two. The message names the
@@ -84,24 +84,31 @@ def pick_series(
         if name in picks:
             continue
         try:
-            picks[name] = _by_rules(name, alternatives, rules.every, series, picks, study)
+            found = _by_rules(name, alternatives, rules.every, series, picks, study)
         except StudyError as error:
             if name in required:
                 raise
             notes.append(f"{name} was left out: {error.reason}")
+            continue
+        if found is not None:
+            picks[name] = found
     for name in required:
         if name not in picks:
-            raise _refusal("there is no rule for it", series, study, name)
+            reason = "no series fits its rules" if name in rules.members else "there are no rules for it"
+            raise _refusal(reason, series, study, name)
     seen: dict[str, str] = {}
     for name in (member for member in MEMBERS if member in picks):
         other = seen.setdefault(picks[name].series.uid, name)
-        if other != name and name not in required:
-            notes.append(f"{name} was left out: it would be the same series as {other}")
-            del picks[name]
-        elif other != name:
+        if other == name:
+            continue
+        spare = next((member for member in (name, other) if member not in required), None)
+        if spare is None:
             raise StudyError(
                 f"{other} and {name} would both be {picks[name].series}", study=study, member=name, advice=_ADVICE
             )
+        notes.append(f"{spare} was left out: it would be the same series as {name if spare == other else other}")
+        del picks[spare]
+        seen[picks[name if spare == other else other].series.uid] = name if spare == other else other
     return picks, notes
 
 
@@ -112,7 +119,7 @@ def _by_rules(
     series: Sequence[Series],
     picks: Mapping[str, Pick],
     study: str,
-) -> Pick:
+) -> Pick | None:
     eligible = [one for one in series if _fits(one, every, picks)]
     for number_of_rule, rule in enumerate(alternatives, 1):
         if any(getattr(rule, kind) and getattr(rule, kind) not in picks for kind in ("like", "before", "after")):
@@ -124,7 +131,7 @@ def _by_rules(
             raise _refusal(f"{len(found)} series fit rule {number_of_rule}", found, study, name)
         if found:
             return Pick(found[0], f"rule {number_of_rule}: {rule}")
-    raise _refusal("no series fits its rules", series, study, name)
+    return None
 
 
 def _fits(series: Series, rule: Rule, picks: Mapping[str, Pick]) -> bool:

@@ -69,7 +69,7 @@ def test_nothing_fits(tmp_path, array, oblique, write_series) -> None:
 
 def test_by_uid(tmp_path, array, oblique, write_series) -> None:
     for number in (1, 2, 3):
-        write_series(tmp_path, array, oblique, f"T1 number {number}", number, time=f"10{number}000")
+        write_series(tmp_path, array, oblique, f"T1 number {number}", number, time=f"1{number}0000")
     first, second, third = scan_folder(tmp_path)
     uids = {"pre": first.uid, "low": third.uid, "high": second.uid}
     assert picked(tmp_path, uids=uids) == {"pre": "T1 number 1", "low": "T1 number 3", "high": "T1 number 2"}
@@ -83,19 +83,19 @@ def test_by_uid(tmp_path, array, oblique, write_series) -> None:
 
 def test_own_rules_and_the_reason(tmp_path, array, oblique, write_series) -> None:
     for number in (4, 5, 6):
-        write_series(tmp_path / "d", array, oblique, "T1", number, time=f"10{number}000")
+        write_series(tmp_path / "d", array, oblique, "T1", number, time=f"1{number}0000")
     rules = tmp_path / "rules.yaml"
     rules.write_text(
         "low: [{SeriesNumber: '^9$'}, {take: last}]\n"
         "pre: [{like: low, before: low, take: first}]\n"
-        "high: [{after: low}]\n"
+        "high: [{Modality: MR}]\n"
     )
     picks, notes = pick_series(scan_folder(tmp_path / "d"), "s", load_rules(rules))
     assert {name: pick.series.header.SeriesNumber for name, pick in picks.items()} == {"low": 6, "pre": 4}
     assert picks["low"].reason == "rule 2: the last of those"
     assert picks["pre"].reason == "rule 1: like low, before low, the first of those"
     assert len(notes) == 1
-    assert notes[0].startswith("high was left out: no series fits its rules")
+    assert notes[0].startswith("high was left out: 3 series fit rule 1: series 4 ")
 
 
 def test_one_series_for_two_members(tmp_path, array, oblique, write_series) -> None:
