@@ -202,11 +202,13 @@ def _derivation(kind: str, record: Mapping[str, Any], sources: Mapping[str, Sour
         "enhancement": "simulated high dose minus the pre-dose image",
     }.get(kind, f"{KINDS[kind].lower()} of contrast agent")
     bundle, configuration = record["bundle"], record["configuration"]
-    settings = [
-        f"{name.replace('_', ' ')} {record[key] if key in record else configuration[key]}"
-        for name, key in (("dose_fraction", "dose_fraction"), ("alpha", "alpha"), ("solver", "solver"))
-        if record.get(key, configuration.get(key)) is not None
-    ]
+    solver = record.get("solver") or configuration.get("solver")
+    known = {
+        "dose fraction": configuration.get("dose_fraction"),
+        "alpha": record.get("alpha") or configuration.get("alpha"),
+        "solver": solver.get("name") if isinstance(solver, Mapping) else solver,
+    }
+    settings = [f"{name} {value}" for name, value in known.items() if value is not None]
     weights = record.get("operator_weights_sha256")
     text = (
         f"Contrast agent reduction: {what}, computed from {', '.join(sources)} by bundle {bundle['name']} "

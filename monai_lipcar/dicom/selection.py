@@ -92,8 +92,8 @@ def pick_series(
             continue
         if found is not None:
             picks[name] = found
-    for name in required:
-        if name not in picks:
+    for name in (*rules.members, *required):
+        if name in required and name not in picks:
             reason = "no series fits its rules" if name in rules.members else "there are no rules for it"
             raise _refusal(reason, series, study, name)
     seen: dict[str, str] = {}

@@ -63,6 +63,7 @@ _CODED = ("ContrastBolusAgentSequence", "ContrastBolusAdministrationRouteSequenc
 _NEEDED: dict[str, Any] = {
     **dict.fromkeys(("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate"), ""),
     **dict.fromkeys(("StudyTime", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"), ""),
+    "Laterality": "",  # not known: it is for paired parts of the body
     **dict.fromkeys(("SliceThickness", "ScanOptions", "MRAcquisitionType", "EchoTime", "EchoTrainLength"), None),
     # of a sequence that its header does not tell
     "ScanningSequence": "RM",
