@@ -181,7 +181,7 @@ def _common(
 
     common = Dataset()
     common.SOPClassUID, common.SeriesInstanceUID, common.Modality = MRImageStorage, series_uid, "MR"
-    common.SeriesNumber = int(number(source.header, "SeriesNumber") or 0) * 100 + 90 + _NUMBERS[kind]
+    common.SeriesNumber = int(number(source.header, "SeriesNumber") or 0) % 1_000_000 * 100 + 90 + _NUMBERS[kind]
     named = " ".join(words(source.header, "SeriesDescription") or words(source.header, "ProtocolName"))
     common.SeriesDescription = f"{KINDS[kind]}, {_NOTICE}: {named}"[:64].strip(": ")
     common.ImageType = ["DERIVED", "SECONDARY", "OTHER"]

@@ -19,7 +19,7 @@ from monai_lipcar.errors import ConfigurationError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["frame_headers", "need_dicom", "number", "words"]
+__all__ = ["frame_headers", "need_dicom", "number", "value_of", "words"]
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _NESTED = ("ReferencedImageSequence", "DerivationImageSequence", "ReferencedRawDataSequence")
@@ -97,6 +97,24 @@ def _name_classically(frame: Dataset) -> None:
         frame.SequenceVariant = variant or "NONE"
 
 
+def value_of(header: Dataset, keyword: str) -> Any:
+    """An attribute's value, or None where there is none or it cannot be understood.
+
+    pydicom reads values when they are asked for, and warns of wrong ones by quoting them; a value may be a name.
+
+    Args:
+        header: the header.
+        keyword: of the attribute.
+    """
+    from pydicom.config import disable_value_validation
+
+    try:
+        with disable_value_validation():
+            return header.get(keyword)
+    except Exception:
+        return None
+
+
 def number(header: Dataset, keyword: str) -> float | None:
     """A positive number of a header, or None where it does not say one.
 
@@ -104,12 +122,11 @@ def number(header: Dataset, keyword: str) -> float | None:
         header: the header.
         keyword: of the attribute.
     """
-    value: Any = header.get(keyword)
     try:
-        value = float(value)
+        value = float(value_of(header, keyword))
     except (TypeError, ValueError):
         return None
-    return value if value > 0 and value != float("inf") else None
+    return value if 0 < value < float("inf") else None
 
 
 def words(header: Dataset, keyword: str) -> list[str]:
@@ -119,7 +136,7 @@ def words(header: Dataset, keyword: str) -> list[str]:
         header: the header.
         keyword: of the attribute.
     """
-    value: Any = header.get(keyword)
+    value = value_of(header, keyword)
     if value is None or value == "":
         return []
     several = isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue"

@@ -32,6 +32,7 @@ from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput
 from monai_lipcar.errors import StudyError
 
 from .derived import Source, write_derived
+from .header import words
 from .series import Series
 from .volume import slices_of
 
@@ -64,6 +65,8 @@ def write_derived_series(
     Raises:
         StudyError: there is no result, no DICOM series on whose grid it is, or it cannot be written.
     """
+    from pydicom.config import disable_value_validation
+
     output = StudyOutput(output_dir, study.study_id)
     record = output.read()
     if record is None:
@@ -78,6 +81,14 @@ def write_derived_series(
             member=reference,
             advice="run without --dicom",
         )
+    modality = "".join(words(series[reference].header, "Modality"))
+    if modality != "MR":
+        raise StudyError(
+            f"derived series are MR images; the examination is {modality or 'of no modality'}",
+            study=study.study_id,
+            member=reference,
+            advice="run with --no-dicom",
+        )
     sources = {name: Source(series[name], slices_of(series[name], study.study_id, name)) for name in used}
     made_of = _made_of(output, sources, also)
     folder = output.folder / DERIVED_FOLDER
@@ -88,10 +99,12 @@ def write_derived_series(
     partial = folder.with_name(f".partial-{DERIVED_FOLDER}")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        written = {
-            kind: write_derived(kind, volume, partial / kind, sources, reference, record)
-            for kind, volume in volumes.items()
-        }
+        # values of the source that are not as they should be are carried over as they are, and not quoted in warnings
+        with disable_value_validation():
+            written = {
+                kind: write_derived(kind, volume, partial / kind, sources, reference, record)
+                for kind, volume in volumes.items()
+            }
         content = json.dumps({"made_of": made_of, "series": written}, indent=2) + "\n"
         (partial / _MANIFEST).write_text(content, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)

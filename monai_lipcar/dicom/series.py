@@ -121,7 +121,7 @@ def scan_folder(folder: str | Path) -> list[Series]:
         uid, instance = str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
         first.setdefault(uid, header)
         copies += instance in found.setdefault(uid, {})
-        found[uid].setdefault(instance, (file, _acquired(header), int(header.get("NumberOfFrames") or 1)))
+        found[uid].setdefault(instance, (file, _acquired(header), int(number(header, "NumberOfFrames") or 1)))
     for reason, count in sorted(ignored.items()):
         logger.info("%d file%s ignored: %s", count, "" if count == 1 else "s", reason)
     if copies:

@@ -24,7 +24,7 @@ from monai.data import MetaTensor
 from monai_lipcar.errors import StudyError
 
 from .decoding import decode
-from .header import frame_headers, need_dicom, words
+from .header import frame_headers, need_dicom, number, words
 from .series import Series, without_identity
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _ordered(series: Series, images: list[Dataset], study: str, member: str) -> 
             raise _refusal(
                 f"expected one multi-frame file, got {len(images)} in {series}", "choose another series", study, member
             )
-    elif any(int(image.get("NumberOfFrames") or 1) > 1 for image in images):
+    elif any((number(image, "NumberOfFrames") or 1) > 1 for image in images):
         raise _refusal(
             f"{series} has several frames in a file without their positions",
             "export it as enhanced MR, or one file for each slice",
@@ -190,8 +190,14 @@ def _place(header: Dataset, series: Series, study: str, member: str) -> float:
 
 def _check_alike(slices: list[Slice], series: Series, study: str, member: str) -> None:
     first = slices[0].header
-    if int(first.get("SamplesPerPixel") or 1) != 1:
-        raise _refusal(f"{series} is in color", "choose a series of gray values", study, member)
+    meaning = "".join(words(first, "PhotometricInterpretation"))
+    if meaning != "MONOCHROME2":
+        raise _refusal(
+            f"expected gray values, larger ones brighter (MONOCHROME2), got {meaning or 'nothing'} in {series}",
+            "choose the series as it was acquired",
+            study,
+            member,
+        )
     for keyword, tolerance in (
         ("Rows", 0.0),
         ("Columns", 0.0),

@@ -210,7 +210,9 @@ def test_images_of_different_orientation(tmp_path, array, oblique, sagittal, wri
     [
         ({"ImagePositionPatient": None}, "does not say where it lies"),
         ({"NumberOfFrames": 2}, "several frames in a file without their positions"),
-        ({"SamplesPerPixel": 3}, "is in color"),
+        ({"NumberOfFrames": 0, "ImageOrientationPatient": ["1", "0", "0"]}, "does not say where it lies"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "(MONOCHROME2), got MONOCHROME1 in series 1"),
+        ({"PhotometricInterpretation": "RGB"}, "got RGB in series 1"),
         ({"PixelData": b"\0\0"}, "the pixels of series 1"),
     ],
 )
