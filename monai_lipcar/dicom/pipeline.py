@@ -113,7 +113,7 @@ def run_folder(
     examinations = _examinations(root, series, choice.uids)
     _refuse_places(examinations, root, results)
     imported, failures = [], []
-    for examination in tqdm(examinations, desc="reading DICOM", unit="study"):
+    for examination in tqdm(examinations, desc="reading DICOM", unit="study", disable=None):
         try:
             imported.append(
                 import_examination(
@@ -201,7 +201,7 @@ def _done(root: Path, done: Sequence[str]) -> list[Study]:
 def _derive(studies: Sequence[tuple[Study, Mapping[str, Series] | None]], results: Path, also: Sequence[str]) -> bool:
     """Write derived series of finished studies; one line for each that has none, and False."""
     good = True
-    for study, series in tqdm(studies, desc="derived series", unit="study"):
+    for study, series in tqdm(studies, desc="derived series", unit="study", disable=None):
         try:
             if series is None:
                 found = {name: scan_folder(path) for name, path in study.members.items() if path.is_dir()}

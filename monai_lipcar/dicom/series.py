@@ -113,7 +113,7 @@ def scan_folder(folder: str | Path) -> list[Series]:
     first: dict[str, Dataset] = {}
     ignored: dict[str, int] = {}
     copies = 0
-    for file in tqdm(sorted(_files(root)), desc="reading headers", unit="file", leave=False):
+    for file in tqdm(sorted(_files(root)), desc="reading headers", unit="file", leave=False, disable=None):
         header = _read_header(file)
         if isinstance(header, str):
             ignored[header] = ignored.get(header, 0) + 1
