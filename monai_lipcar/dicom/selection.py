@@ -164,10 +164,17 @@ def _alike(one: Series, other: Series) -> bool:
         if here is not None and there is not None and abs(here - there) > 0.01 * max(here, there):
             return False
     for keyword in ("PixelSpacing", "ImageOrientationPatient"):
-        first, second = words(one.header, keyword), words(other.header, keyword)
-        if len(first) != len(second) or not np.allclose([*map(float, first)], [*map(float, second)], atol=1e-3):
+        first, second = _numbers(one, keyword), _numbers(other, keyword)
+        if len(first) != len(second) or not np.allclose(first, second, atol=1e-3):
             return False
     return True
+
+
+def _numbers(series: Series, keyword: str) -> list[float]:
+    try:
+        return [float(word) for word in words(series.header, keyword)]
+    except ValueError:
+        return []
 
 
 def _earlier(one: Series, other: Series) -> bool:

@@ -236,7 +236,7 @@ def _check_places(slices: list[Slice], series: Series, study: str, member: str) 
         )
     if np.ptp(gaps) > _EVEN * gaps.mean():
         missing = int(np.rint(gaps / step - 1).sum())
-        reason = f"{missing} are missing" if missing > 0 else "they are not evenly spaced"
+        reason = f"{missing} missing" if missing > 0 else "they are not evenly spaced"
         raise _refusal(
             f"the slices of {series} are {gaps.min():.4g} to {gaps.max():.4g} mm apart: {reason}",
             "export the whole series again",

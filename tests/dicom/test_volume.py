@@ -166,7 +166,7 @@ def test_missing_slice(tmp_path, array, oblique, write_series) -> None:
     write_series(tmp_path, array, oblique, description="T1 of Doe", drop=(2,))
     message = refused(tmp_path)
     assert 'the slices of series 1 "T1 of ***" (4 images, 10:15:00, UID ' in message
-    assert "are 3 to 6 mm apart: 1 are missing; export the whole series again" in message
+    assert "are 3 to 6 mm apart: 1 missing; export the whole series again" in message
 
 
 def test_several_images_in_one_place(tmp_path, array, oblique, write_series) -> None:
