@@ -25,7 +25,7 @@ from monai_lipcar import __version__
 from monai_lipcar.errors import StudyError
 
 from .header import number, words
-from .series import Series
+from .series import Series, without_identity
 from .tags import copy_source
 from .uids import derived_uid
 from .volume import Slice
@@ -123,7 +123,7 @@ def write_derived(
         ) from error
     return {
         "series_uid": series_uid,
-        "description": str(common.SeriesDescription),
+        "description": without_identity(str(common.SeriesDescription), source.series.header),
         "images": len(source.slices),
         "rescale_slope": slope,
     }

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from monai_lipcar.errors import ConfigurationError
@@ -26,15 +27,18 @@ _NESTED = ("ReferencedImageSequence", "DerivationImageSequence", "ReferencedRawD
 """Functional groups that refer to other objects: nothing of theirs describes the frame itself."""
 
 
-def need_dicom() -> None:
+def need_dicom(packages: Sequence[str] = ("pydicom", "highdicom", "yaml")) -> None:
     """Check that the packages for DICOM are installed.
+
+    Args:
+        packages: those that are needed.
 
     Raises:
         ConfigurationError: one is missing.
     """
     from importlib.util import find_spec
 
-    missing = [name for name in ("pydicom", "highdicom", "yaml") if find_spec(name) is None]
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ConfigurationError(
             f"DICOM folders are read with {', '.join(missing)}, which is not installed; pip install monai_lipcar[dicom]"

@@ -86,7 +86,7 @@ def load_rules(file: str | Path | None = None) -> SeriesRules:
         >>> list(rules.members), rules.members["pre"][1].before
         (['low', 'pre', 'high'], 'low')
     """
-    need_dicom()
+    need_dicom(("pydicom", "yaml"))
     import yaml
 
     path = Path(file or DEFAULT_RULES)
@@ -96,9 +96,9 @@ def load_rules(file: str | Path | None = None) -> SeriesRules:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"series rules {path.name} cannot be read: {reason}") from error
     place = f"series rules {path.name}"
-    if not isinstance(content, dict) or not {*content} <= {"every", *MEMBERS} or "low" not in content:
+    if not isinstance(content, dict) or not {*content} - {"every"} or not {*content} <= {"every", *MEMBERS}:
         got = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ConfigurationError(f"{place}: expected the keys every, {', '.join(MEMBERS)}, with low, got {got}")
+        raise ConfigurationError(f"{place}: expected the keys {', '.join(MEMBERS)} and perhaps every, got {got}")
     every = _rule(content.pop("every", None) or {}, f"{place}, every", ())
     if every.take:
         raise ConfigurationError(f"{place}, every: 'take' is for the rules of a member")

@@ -68,7 +68,9 @@ class Series:
         name = f"series {number[0]} " if number else "series "
         moment = re.match(r"\d{8}(\d\d)(\d\d)(\d\d)", self.acquired)
         time = f", {':'.join(moment.groups())}" if moment else ""
-        return f'{name}"{self.description}" ({self.frames} images{time}, UID {self.uid})'
+        return (
+            f'{name}"{self.description}" ({self.frames} image{"" if self.frames == 1 else "s"}{time}, UID {self.uid})'
+        )
 
 
 def without_identity(text: str, header: Dataset) -> str:

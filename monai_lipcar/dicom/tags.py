@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .header import words
+from .uids import derived_uid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -101,8 +102,6 @@ def copy_source(header: Dataset, enhanced: bool) -> Dataset:
     if copied.LossyImageCompression in ("", None):
         copied.LossyImageCompression = "00"
     if not copied.get("FrameOfReferenceUID"):
-        from .uids import derived_uid
-
         copied.FrameOfReferenceUID = derived_uid("frame of reference", str(header.SeriesInstanceUID))
     return copied
 

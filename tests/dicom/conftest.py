@@ -20,12 +20,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.utils import optional_import
 from scipy.spatial.transform import Rotation
 
-pydicom = pytest.importorskip("pydicom")
-pytest.importorskip("highdicom")
+from monai_lipcar.data.phantom import write_cohort
 
-from monai_lipcar.data.phantom import write_cohort  # noqa: E402
+pydicom, _ = optional_import("pydicom")  # the tests themselves are skipped without it
 
 WriteSeries = Callable[..., list[Path]]
 

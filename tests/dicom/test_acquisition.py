@@ -16,6 +16,7 @@ from monai_lipcar.dicom.acquisition import sequence_of
 from monai_lipcar.physics import Acquisition
 
 pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 KNOWN = {"dose_fraction": 0.1, "r1": 5.0, "r2": 7.1}
 
 

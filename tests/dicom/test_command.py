@@ -21,6 +21,8 @@ import pytest
 
 from monai_lipcar.dicom import scan_folder
 
+pytest.importorskip("highdicom")
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -24,6 +24,7 @@ from monai_lipcar.dicom.volume import read_volume, slices_of
 from monai_lipcar.errors import StudyError
 
 pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 
 RECORD = {
     "study_id": "s",
@@ -111,6 +112,14 @@ def test_long_descriptions_and_none(tmp_path, array, oblique, write_series) -> N
     write_series(tmp_path / "none", array, oblique, "")
     image = written(tmp_path / "out2", *source_in(tmp_path / "none"), kind="residual")[0]
     assert image.SeriesDescription == "Residual of simulation, not for diagnosis"
+
+
+def test_the_manifest_does_not_name_the_patient(tmp_path, array, oblique, write_series) -> None:
+    write_series(tmp_path / "in", array, oblique, "T1 of Doe")
+    source, volume = source_in(tmp_path / "in")
+    told = write_derived("high_sim", volume, tmp_path / "out", {"low": source}, "low", RECORD)
+    assert told["description"] == "Simulated high dose, not for diagnosis: T1 of ***"
+    assert told["images"] == 5
 
 
 def test_values_below_zero(tmp_path, array, oblique, write_series) -> None:

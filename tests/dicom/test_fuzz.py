@@ -21,6 +21,8 @@ from monai_lipcar.dicom.rules import load_rules
 from monai_lipcar.dicom.series import scan_folder
 from monai_lipcar.physics import Acquisition
 
+pytest.importorskip("highdicom")
+
 
 def _damage(content: bytes, rng: np.random.Generator) -> bytes:
     """Bytes changed, cut off, left out or repeated, most of them in the header."""

@@ -25,6 +25,7 @@ from monai_lipcar.errors import StudyError
 from monai_lipcar.physics import Acquisition
 
 pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 
 
 def names(folder: Path, **options) -> list[str]:

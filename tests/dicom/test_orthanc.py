@@ -31,6 +31,7 @@ import pytest
 from monai_lipcar.dicom import read_volume, run_folder, scan_folder
 
 pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 pynetdicom = pytest.importorskip("pynetdicom")
 
 ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")

@@ -23,6 +23,7 @@ from monai_lipcar.dicom import SeriesChoice, run_folder, scan_folder
 from monai_lipcar.errors import ConfigurationError
 
 pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 
 OPTIONS = {"device": "cpu", "registration_policy": "raise"}
 

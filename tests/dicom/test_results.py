@@ -26,6 +26,7 @@ from monai_lipcar.dicom.volume import read_volume
 from monai_lipcar.errors import StudyError
 
 pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 
 RECORD: dict[str, Any] = {
     "study_id": "s",

@@ -18,6 +18,7 @@ from monai_lipcar.dicom.rules import DEFAULT_RULES, load_rules
 from monai_lipcar.errors import ConfigurationError
 
 pytest.importorskip("yaml")
+pytest.importorskip("pydicom")
 
 
 def test_own_rules(tmp_path: Path) -> None:
@@ -33,8 +34,8 @@ def test_own_rules(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("low: {", "cannot be read"),
-        ("- low", "expected the keys every, pre, low, high, with low, got list"),
-        ("pre: [{Modality: MR}]", r"with low, got \['pre'\]"),
+        ("- low", "expected the keys pre, low, high and perhaps every, got list"),
+        ("every: {Modality: MR}", r"and perhaps every, got \['every'\]"),
         ("lo: []", r"got \['lo'\]"),
         ("low: {Modality: MR}", "low: expected a list of rules"),
         ("low: []", "low: expected a list of rules"),

@@ -19,6 +19,8 @@ from monai_lipcar.dicom.selection import pick_series
 from monai_lipcar.dicom.series import scan_folder
 from monai_lipcar.errors import StudyError
 
+pytest.importorskip("highdicom")
+
 
 def picked(folder: Path, rules: Path | None = None, **options) -> dict[str, str]:
     """What the series of a folder are picked for: member to description."""
@@ -120,3 +122,13 @@ def test_times_that_do_not_tell(tmp_path, array, oblique, write_series) -> None:
         write_series(tmp_path, array, oblique, "T1", number, time="101000")
     with pytest.raises(StudyError, match="study s, pre: 2 series fit rule 2"):
         picked(tmp_path)
+
+
+def test_a_routine_examination_without_low_dose(tmp_path, array, oblique, write_series) -> None:
+    write_series(tmp_path / "d", array, oblique, "T1", 4)
+    write_series(tmp_path / "d", array, oblique, "T1 +C", 5, agent="Gadobutrol")
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("pre: [{ContrastBolusAgent: false}]\nhigh: [{ContrastBolusAgent: true, like: pre}]\n")
+    assert picked(tmp_path / "d", rules, required=("pre", "high")) == {"pre": "T1", "high": "T1 +C"}
+    with pytest.raises(StudyError, match="study s, low: there are no rules for it"):
+        picked(tmp_path / "d", rules)

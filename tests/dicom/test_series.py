@@ -18,6 +18,7 @@ from monai_lipcar.dicom.series import scan_folder
 from monai_lipcar.errors import ConfigurationError
 
 pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 
 
 def test_mixed_series_under_any_names(tmp_path, array, oblique, sagittal, write_series, caplog) -> None:

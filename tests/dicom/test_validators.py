@@ -21,6 +21,8 @@ import pytest
 
 from monai_lipcar.dicom import run_folder
 
+pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 pytestmark = pytest.mark.skipif(
     not shutil.which("dciodvfy") or not shutil.which("dcentvfy"), reason="dicom3tools is not installed"
 )
@@ -71,7 +73,6 @@ def test_each_image(exam) -> None:
 
 
 def test_the_validator_is_not_blind(exam, tmp_path) -> None:
-    pydicom = pytest.importorskip("pydicom")
     image = pydicom.dcmread(next(exam[1].rglob("*.dcm")))
     del image.ScanningSequence
     image.save_as(tmp_path / "broken.dcm")

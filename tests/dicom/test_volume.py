@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import itk
@@ -24,6 +25,7 @@ from monai_lipcar.dicom.volume import read_volume, slices_of
 from monai_lipcar.errors import StudyError
 
 pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -120,6 +122,23 @@ def test_compressed(name, tmp_path, array, oblique, write_series) -> None:
         image.save_as(file)
     assert pydicom.dcmread(file).file_meta.TransferSyntaxUID == syntax
     np.testing.assert_array_equal(read(tmp_path / "dicom")[0], array * np.asarray(slopes, dtype=np.float32))
+
+
+@pytest.mark.parametrize("variant", ["bigendian", "implicit", "RLE", "jp2klossless", "jpeg_ls_lossless"])
+def test_a_scanners_image_in_every_encoding(variant, tmp_path) -> None:
+    """pydicom's sample of a real MR image, whichever way it is written."""
+    from pydicom.data import get_testdata_file
+
+    files = [get_testdata_file(f"MR_small{name}.dcm", download=False) for name in ("", f"_{variant}")]
+    volumes = []
+    for number, file in enumerate(files):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(file, tmp_path / str(number) / "x")
+        volumes.append(read(tmp_path / str(number)))
+    assert volumes[0][0].shape == (64, 64, 1)
+    np.testing.assert_array_equal(volumes[0][0][:, :, 0], pydicom.dcmread(files[0]).pixel_array.T)
+    for first, second in zip(*volumes, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_enhanced_multi_frame(tmp_path, array, oblique, write_enhanced) -> None:
