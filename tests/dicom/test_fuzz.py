@@ -22,6 +22,7 @@ from monai_lipcar.dicom.series import scan_folder
 from monai_lipcar.physics import Acquisition
 
 pytest.importorskip("highdicom")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about what was damaged
 
 
 def _damage(content: bytes, rng: np.random.Generator) -> bytes:
