@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Lossless JPEG, the most common compression in archives, for which pydicom has no free decoder."""
+"""Lossless JPEG, the most common compression in archives, which pydicom itself does not decode."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["decode"]
 def decode(image: Dataset, file: Path) -> None:
     """Replace the pixels of a single-frame image by uncompressed ones, where pydicom has no decoder for them.
 
-    The only plugins of pydicom for lossless JPEG are pylibjpeg-libjpeg, whose license is the GPL, and gdcm, which
-    brings its own copy of what is in ITK: with both in one process Python crashes. ITK reads these images; it applies
-    the rescale slope and intercept, which is undone here, as they may differ from slice to slice.
+    pydicom's plugins for lossless JPEG are pylibjpeg-libjpeg, whose license is the GPL, and python-gdcm, a second copy
+    of what is in ITK already; where one is installed, pydicom uses it. Otherwise ITK reads these images. It applies the
+    rescale slope and intercept, which is undone here, as they may differ from slice to slice.
 
     Args:
         image: the data set as pydicom read it, changed in place.
