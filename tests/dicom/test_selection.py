@@ -44,6 +44,8 @@ def test_default_rules(pre, low, high, tmp_path, array, oblique, sagittal, write
     write_series(tmp_path, array, oblique, low, 3, time="102000", agent="Gadobutrol")
     write_series(tmp_path, array, sagittal, "T1 sag", 4, time="102500", agent="Gadobutrol")
     write_series(tmp_path, array, oblique, high, 5, time="103000", agent="Gadobutrol")
+    for extra, name in enumerate(("T1 low res", "dwi_low_b", "T1 high resolution", "T1 presat", "reduced FOV"), 10):
+        write_series(tmp_path, array, oblique, name, extra, time="095500", EchoTime="80")
     write_series(tmp_path, array, oblique, f"SUB {low}", 6, ImageType=["DERIVED", "SECONDARY", "SUBTRACTION"])
     assert picked(tmp_path) == {"low": low, "pre": pre, "high": high}
 
