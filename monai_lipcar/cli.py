@@ -15,12 +15,33 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from monai_lipcar.cli_options import (
+    AcquisitionFile,
+    Alpha,
+    Also,
+    Anatomy,
+    Bundle,
+    BundleDoseFraction,
+    Denoise,
+    Device,
+    DoseFraction,
+    HighUid,
+    Json,
+    LowUid,
+    MaxIterations,
+    Policy,
+    PreUid,
+    RefineRegistration,
+    RegistrationPolicy,
+    SeriesRules,
+    Solver,
+    WriteDicom,
+)
 from monai_lipcar.errors import ConfigurationError, LipcarError
 from monai_lipcar.log import quiet_libraries
 
@@ -32,69 +53,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-class Anatomy(str, Enum):
-    """Anatomies of the digital phantom."""
-
-    rat = "rat"
-    mni152 = "mni152"
-    random = "random"
-
-
-class Policy(str, Enum):
-    """What to do about misregistered studies."""
-
-    refuse = "raise"
-    drop = "drop"
-    register = "register"
-
-
-class SolverName(str, Enum):
-    """The algorithms for the inverse problem."""
-
-    proximal = "proximal"
-    paper = "paper"
-
-
-class Bundle(str, Enum):
-    """The bundles."""
-
-    l2h = "l2h"
-    pl2h = "pl2h"
-    h2l = "h2l"
-    ph2l = "ph2l"
-    h2l_tv = "h2l_tv"
-    ph2l_tv = "ph2l_tv"
-    ph2l_gentv = "ph2l_gentv"
-    physics_tv = "physics_tv"
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print a line of JSON for scripts.")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default the GPU where there is one.")]
-Alpha = Annotated[float | None, typer.Option(help="Weight of the prior; by default the bundle's.")]
-MaxIterations = Annotated[
-    int | None, typer.Option(min=1, help="Most iterations of the solver; by default the solver's.")
-]
-Solver = Annotated[SolverName | None, typer.Option(help="Of an inverse problem; by default the bundle's.")]
-RegistrationPolicy = Annotated[Policy, typer.Option(help="Of misregistered studies: refuse, drop slices, register.")]
-BundleDoseFraction = Annotated[
-    float | None, typer.Option(min=0.001, max=0.999, help="Low dose over full dose; by default the bundle's.")
-]
-AcquisitionFile = Annotated[
-    Path | None,
-    typer.Option(exists=True, dir_okay=False, help="Dose fraction, sequence and agent, as in acquisition.json."),
-]
-Denoise = Annotated[str | None, typer.Option(help="Of the low dose: none, bm3d, nlm, wavelet or tv; by default none.")]
-RefineRegistration = Annotated[
-    bool | None,
-    typer.Option(
-        "--refine-registration/--no-refine-registration",
-        help="Undo motion within the tolerance; by default the bundle's choice.",
-        show_default=False,
-    ),
-]
-DoseFraction = Annotated[float, typer.Option(min=0.001, max=0.999, help="Low dose over full dose.")]
 
 
 def main() -> None:
@@ -249,7 +207,10 @@ def check(
 
 @app.command()
 def run(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: Annotated[
+        Path,
+        typer.Argument(help="Dataset folder, folder of a DICOM examination, or folder of many.", show_default=False),
+    ],
     out: Annotated[Path, typer.Argument(help="Folder of the results.")],
     bundle: Annotated[Bundle, typer.Option(help="What computes the image.")] = Bundle.ph2l_gentv,
     alpha: Alpha = None,
@@ -262,25 +223,36 @@ def run(
     refine_registration: RefineRegistration = None,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
+    series_rules: SeriesRules = None,
+    pre_uid: PreUid = None,
+    low_uid: LowUid = None,
+    high_uid: HighUid = None,
+    dicom: WriteDicom = None,
+    also: Also = None,
 ) -> None:
-    """Simulate the full dose of every study of a dataset folder, with figures and reports."""
-    from monai_lipcar.bundle import run_studies
+    """Simulate the full dose of every study, with figures and reports; of DICOM examinations as DICOM series too."""
+    from monai_lipcar.dicom import SeriesChoice, run_folder
 
-    status, done = run_studies(
+    uids = {name: uid for name, uid in (("pre", pre_uid), ("low", low_uid), ("high", high_uid)) if uid}
+    status, done, inputs = run_folder(
         bundle.value,
         dataset,
         out,
+        SeriesChoice(series_rules, uids),
+        derived=dicom,
+        also=[one.value for one in also or ()],
+        acquisition=_acquired(acquisition, None),
+        dose_fraction=dose_fraction,
         alpha=alpha,
         solver=solver and solver.value,
         max_iterations=max_iterations,
-        **_acquired(acquisition, dose_fraction),
         denoise=denoise,
         registration_policy=registration_policy.value,
         refine_registration=refine_registration,
         device=device,
         overwrite=overwrite,
     )
-    shown = _show_results(out, dataset, done)
+    shown = _show_results(out, inputs, done)
     raise typer.Exit(0 if status == 0 and shown else 1)
 
 
@@ -358,7 +330,7 @@ def _show_results(out: Path, dataset: Path | None, done: list[str] | None = None
 
 
 def _show(study: Any, out: Path) -> None:
-    from monai_lipcar.data.output import StudyOutput
+    from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput
     from monai_lipcar.report import study_report
 
     places = study_report(study, out)
@@ -371,6 +343,8 @@ def _show(study: Any, out: Path) -> None:
     typer.echo(f"  figure            {places['figure']}")
     typer.echo(f"  report            {places['report']}")
     typer.echo(f"  verdict           {(record.get('verdict') or {}).get('level', 'not judged').replace('_', ' ')}")
+    if (output.folder / DERIVED_FOLDER).is_dir():
+        typer.echo(f"  DICOM series      {output.folder / DERIVED_FOLDER}")
     if record.get("metrics"):
         _print_table(record["metrics"], indent="  ")
 

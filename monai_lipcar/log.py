@@ -19,9 +19,15 @@ __all__ = ["quiet_libraries", "quiet_readers"]
 
 
 def quiet_readers() -> None:
-    """Keep MONAI from warning, for every file that cannot be read, that its GPU decoder of DICOM is not installed."""
+    """Leave out what readers of DICOM say beside their errors.
+
+    MONAI warns, for every file that cannot be read, that its GPU decoder is not installed. pydicom quotes values that
+    are not as the standard wants them, and a value may be a patient's name.
+    """
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*nvImageCodec decoder plugin")
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 
 def quiet_libraries() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,11 +27,13 @@ from monai.data import MetaTensor
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import ConfigurationError, StudyError
 
-__all__ = ["RESULT_FILE", "StudyOutput", "path_from", "refuse_input_folders", "write_volume"]
+__all__ = ["DERIVED_FOLDER", "RESULT_FILE", "StudyOutput", "path_from", "refuse_input_folders", "write_volume"]
 
 logger = logging.getLogger(__name__)
 
 RESULT_FILE = "result.json"
+DERIVED_FOLDER = "dicom"
+"""Folder of the derived DICOM series in that of a result."""
 _OF_A_RESULT = ("high_sim.nii.gz", "low_sim.nii.gz", "residual.nii.gz", "figure.png", "report.html")
 
 
@@ -93,6 +96,7 @@ class StudyOutput:
             self.result_file.unlink(missing_ok=True)
             for name in {*_OF_A_RESULT} - {place.name for place in places.values()}:
                 (self.folder / name).unlink(missing_ok=True)  # of an older result, which it must not be mixed with
+            shutil.rmtree(self.folder / DERIVED_FOLDER, ignore_errors=True)
             for name, place in places.items():
                 os.replace(partial[name], place)
             os.replace(partial_record, self.result_file)

@@ -1,0 +1,132 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The options of the command line: their types and what ``--help`` says of them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "AcquisitionFile",
+    "Alpha",
+    "Also",
+    "Anatomy",
+    "Bundle",
+    "BundleDoseFraction",
+    "Denoise",
+    "Device",
+    "DoseFraction",
+    "ExtraSeries",
+    "HighUid",
+    "Json",
+    "LowUid",
+    "MaxIterations",
+    "Policy",
+    "PreUid",
+    "RefineRegistration",
+    "RegistrationPolicy",
+    "SeriesRules",
+    "Solver",
+    "SolverName",
+    "WriteDicom",
+]
+
+
+class Anatomy(str, Enum):
+    """Anatomies of the digital phantom."""
+
+    rat = "rat"
+    mni152 = "mni152"
+    random = "random"
+
+
+class Policy(str, Enum):
+    """What to do about misregistered studies."""
+
+    refuse = "raise"
+    drop = "drop"
+    register = "register"
+
+
+class SolverName(str, Enum):
+    """The algorithms for the inverse problem."""
+
+    proximal = "proximal"
+    paper = "paper"
+
+
+class Bundle(str, Enum):
+    """The bundles."""
+
+    l2h = "l2h"
+    pl2h = "pl2h"
+    h2l = "h2l"
+    ph2l = "ph2l"
+    h2l_tv = "h2l_tv"
+    ph2l_tv = "ph2l_tv"
+    ph2l_gentv = "ph2l_gentv"
+    physics_tv = "physics_tv"
+
+
+class ExtraSeries(str, Enum):
+    """Derived series on demand."""
+
+    residual = "residual"
+    enhancement = "enhancement"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print a line of JSON for scripts.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default the GPU where there is one.")]
+Alpha = Annotated[float | None, typer.Option(help="Weight of the prior; by default the bundle's.")]
+MaxIterations = Annotated[
+    int | None, typer.Option(min=1, help="Most iterations of the solver; by default the solver's.")
+]
+Solver = Annotated[SolverName | None, typer.Option(help="Of an inverse problem; by default the bundle's.")]
+RegistrationPolicy = Annotated[Policy, typer.Option(help="Of misregistered studies: refuse, drop slices, register.")]
+BundleDoseFraction = Annotated[
+    float | None, typer.Option(min=0.001, max=0.999, help="Low dose over full dose; by default the bundle's.")
+]
+AcquisitionFile = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Dose fraction, sequence and agent, as in acquisition.json."),
+]
+Denoise = Annotated[str | None, typer.Option(help="Of the low dose: none, bm3d, nlm, wavelet or tv; by default none.")]
+RefineRegistration = Annotated[
+    bool | None,
+    typer.Option(
+        "--refine-registration/--no-refine-registration",
+        help="Undo motion within the tolerance; by default the bundle's choice.",
+        show_default=False,
+    ),
+]
+DoseFraction = Annotated[float, typer.Option(min=0.001, max=0.999, help="Low dose over full dose.")]
+SeriesRules = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="YAML file that tells which DICOM series is pre, low and high."),
+]
+PreUid = Annotated[str | None, typer.Option("--pre-uid", help="SeriesInstanceUID of the series before contrast.")]
+LowUid = Annotated[str | None, typer.Option("--low-uid", help="SeriesInstanceUID of the series at reduced dose.")]
+HighUid = Annotated[str | None, typer.Option("--high-uid", help="SeriesInstanceUID of the series at full dose.")]
+WriteDicom = Annotated[
+    bool | None,
+    typer.Option(
+        "--dicom/--no-dicom",
+        help="Write the results as DICOM series too; by default where the input is DICOM.",
+        show_default=False,
+    ),
+]
+Also = Annotated[
+    list[ExtraSeries] | None, typer.Option(help="A further derived DICOM series; may be given more than once.")
+]
