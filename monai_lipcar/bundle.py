@@ -35,6 +35,7 @@ from monai_lipcar.problem import AdamSolver, ProximalSolver
 
 __all__ = [
     "BundleRun",
+    "alpha_rule",
     "bundle_root",
     "bundle_version",
     "checksum",
@@ -135,6 +136,32 @@ def weights_sha256(path: str | Path) -> str | None:
     root = Path(path).parent.parent  # of the bundle in whose models/ the file lies, if it does
     value = _metadata(root).get("weights_sha256", {}).get(f"{Path(path).parent.name}/{Path(path).name}")
     return None if value is None else str(value)
+
+
+def alpha_rule(alpha: Any, root: str | Path, weights: str | Path | None = None) -> dict[str, float] | None:
+    """What ``--alpha auto`` chooses by, as it was measured for the bundle's operator: ``"alpha_rule"`` of its metadata.
+
+    Args:
+        alpha: of this run; None is returned where it is a number.
+        root: folder of the bundle.
+        weights: weights file of the operator, where it has one.
+
+    Raises:
+        ConfigurationError: the rule has not been measured for this bundle, or for other weights than these.
+    """
+    if alpha != "auto":
+        return None
+    metadata = _metadata(root)
+    name, measured = metadata.get("bundle", Path(root).name), dict(metadata.get("alpha_rule", {}))
+    advice = "give --alpha a number, or measure the rule with benchmarks/alpha_auto.py and pass it as --alpha_rule"
+    if not measured:
+        raise ConfigurationError(f"alpha: 'auto' has not been calibrated for the bundle {name}; {advice}")
+    expected = measured.pop("weights_sha256", None)
+    if weights is not None and expected != checksum(weights):
+        raise ConfigurationError(
+            f"alpha: 'auto' was calibrated for other weights of the bundle {name} than {weights}; {advice}"
+        )
+    return measured
 
 
 def load_operator(network: Network, path: str | Path, operator: str | None = None) -> Network:

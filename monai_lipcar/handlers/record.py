@@ -26,7 +26,7 @@ from monai_lipcar.networks import file_sha256
 
 __all__ = ["SCHEMA_VERSION", "configuration_changes", "input_hashes", "result_record"]
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 _NOTICE = "simulated image, for research use only, not for diagnosis"
 _RELATIVE_STATUS = ("non_finite", "stalled", "max_iterations", "converged")  # the worst of the slices speaks for all
 
@@ -106,6 +106,7 @@ def result_record(
         statuses = set(solve.status)
         record |= {
             "alpha": solve.alpha,
+            "alpha_choice": None if solve.alpha_choice is None else solve.alpha_choice.describe(),
             "solver": solve.solver,
             "status": next(status for status in _RELATIVE_STATUS if status in statuses),
             "iterations": max(solve.iterations),
