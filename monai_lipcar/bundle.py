@@ -153,7 +153,7 @@ def alpha_rule(alpha: Any, root: str | Path, weights: str | Path | None = None) 
         return None
     metadata = _metadata(root)
     name, measured = metadata.get("bundle", Path(root).name), dict(metadata.get("alpha_rule", {}))
-    advice = "give --alpha a number, or measure the rule with benchmarks/alpha_auto.py and pass it as --alpha_rule"
+    advice = "give --alpha a number, or measure it with benchmarks/alpha_auto.py and pass it as --alpha_rule"
     if not measured:
         raise ConfigurationError(f"alpha: 'auto' has not been calibrated for the bundle {name}; {advice}")
     expected = measured.pop("weights_sha256", None)
