@@ -12,10 +12,12 @@
 
     python -m benchmarks.alpha_auto --output runs/alpha_auto --bundles physics_tv
 
-Simulates small heads of its own (never those that anything is tested on), adds noise to their low dose, solves each for
-a grid of alphas, and measures the error rho of the operator on the same heads without any noise. From this follow
+Simulates small heads of its own (never those that anything is tested on), adds noise, solves each for a grid of alphas,
+and measures on the same heads without any noise the error of the operator, and how much noise of the pre-dose image it
+passes on. From this follow
 
-- kappa: with it, ``w^2 = sigma^2 + kappa rho^2`` loses least PSNR over the head against the best alpha of the grid;
+- the rule (:class:`monai_lipcar.problem.AlphaRule`) that loses least PSNR over the head against the best alpha of the
+  grid, and what the rules of the other kinds lose;
 - the loss of ``--alpha auto`` (searched for as by the bundle, noise estimated from the data), of the bundle's default
   alpha, and of the paper's schedule of alpha over the noise level.
 
@@ -30,6 +32,9 @@ import json
 import logging
 import math
 import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +62,13 @@ from .paper.alphas import scheduled
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLES = ("physics_tv", "h2l_tv", "ph2l_tv", "ph2l_gentv")
 LEVELS = (0.0, 0.011, 0.022, 0.033, 0.044, 0.055, 0.066)
+CLEAN = "no noise at all"
+CONDITIONS = {
+    CLEAN: (0.0, 0.0),
+    **{f"noise {level}": (level, 0.0) for level in LEVELS},
+    "noise 0.022 in pre too": (0.022, 0.022),
+}
+"""Noise that is added to low and to pre, which have noise of 0.005 to 0.01 already, but for the first."""
 ALPHAS = tuple(float(f"{alpha:.3g}") for alpha in np.geomspace(2.4e-2, 4e-4, 12))
 """Large ones first: each solution is the start of the next."""
 COHORTS: dict[str, tuple[int, dict[str, Any]]] = {
@@ -65,7 +77,8 @@ COHORTS: dict[str, tuple[int, dict[str, Any]]] = {
 }
 """Seed and size of the heads of each anatomy."""
 SLICES = 2
-KAPPAS = tuple(float(f"{kappa:.3g}") for kappa in [0.0, *np.geomspace(0.1, 100.0, 61)])
+KAPPAS = tuple(float(f"{kappa:.3g}") for kappa in [0.0, *np.geomspace(0.01, 10.0, 37)])
+RATIOS = tuple(float(f"{ratio:.3g}") for ratio in np.geomspace(0.05, 2.0, 75))
 
 logger = logging.getLogger("alpha_auto")
 Curve = dict[str, Any]
@@ -127,16 +140,33 @@ class Calibration:
         ]
         return math.sqrt(float(np.mean(squares)))
 
-    def observe(self, name: str, study: dict[str, torch.Tensor], level: float) -> torch.Tensor:
-        """The low dose of all slices with added noise: at every level the same, times the level."""
-        seed = zlib.crc32(name.encode())
-        return add_gaussian_noise(study["all_low"], level, torch.Generator().manual_seed(seed))
+    def pre_noise(self) -> float:
+        """The share of a little noise in the pre-dose image that the operator passes on."""
+        if self.bundle == "h2l_tv":
+            return 0.0
+        shares = []
+        for anatomy in COHORTS:
+            for study in self.volumes(anatomy, noise=False).values():
+                noisy = add_gaussian_noise(study["pre"], 0.01, torch.Generator().manual_seed(0))
+                with torch.no_grad():
+                    low = self.problem(study["pre"], study["low"]).simulate_low(study["high"])
+                shares.append(discrepancy(self.problem(noisy, low), study["high"], study["head"]) / 0.01)
+        return math.sqrt(float(np.mean(np.square(shares))))
 
-    def curve(self, name: str, study: dict[str, torch.Tensor], level: float) -> Curve:
+    def inputs(self, name: str, study: dict[str, torch.Tensor], condition: str) -> torch.Tensor:
+        """Channels (pre, low) of all slices with added noise: at every level the same, times the level."""
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        low_level, pre_level = CONDITIONS[condition]
+        low = add_gaussian_noise(study["all_low"], low_level, generator)
+        pre = add_gaussian_noise(study["all_pre"], pre_level, generator)
+        return torch.stack([pre, low], dim=1)
+
+    def curve(self, name: str, study: dict[str, torch.Tensor], condition: str) -> Curve:
         """PSNR and discrepancy of the solutions for every alpha."""
-        observed = self.observe(name, study, level)
-        sigma = EstimateNoise(0)(observed[None])
-        problem = self.problem(study["pre"], observed[study["chosen"]][:, None].contiguous())
+        inputs = self.inputs(name, study, condition)
+        sigma_pre, sigma = (EstimateNoise(0)(inputs[None, :, channel]) for channel in (0, 1))
+        chosen = inputs[study["chosen"]]
+        problem = self.problem(chosen[:, :1], chosen[:, 1:])
         image, rows = problem.observed, []
         for alpha in ALPHAS:
             image = self.inferer.solver.solve(problem.at_alpha(alpha), image).image
@@ -144,13 +174,13 @@ class Calibration:
             rows.append([alpha, round(psnr(image, study["high"], study["head"]), 4), round(left, 6)])
             if left < 0.6 * sigma:
                 break  # all noise from here on
-        return {"sigma": round(sigma, 6), "rows": rows}
+        return {"sigma": round(sigma, 6), "sigma_pre": round(sigma_pre, 6), "rows": rows}
 
-    def automatic(self, name: str, study: dict[str, torch.Tensor], level: float, rule: AlphaRule) -> dict[str, Any]:
+    def automatic(self, name: str, study: dict[str, torch.Tensor], condition: str, rule: AlphaRule) -> dict[str, Any]:
         """What ``--alpha auto`` chooses: noise, head and slices are those that the inferer sees."""
-        observed = self.observe(name, study, level)
+        inputs = self.inputs(name, study, condition)
         choice, _ = choose_alpha(
-            torch.stack([observed] if self.bundle == "h2l_tv" else [study["all_pre"], observed], dim=1),
+            inputs[:, 1:] if self.bundle == "h2l_tv" else inputs,
             axis=0,
             rule=rule,
             make_problem=lambda samples: self.inferer.problem(samples, self.network, 0.0),
@@ -179,15 +209,37 @@ def best(curve: Curve) -> float:
     return max(row[1] for row in curve["rows"])
 
 
-def losses(curves: dict[str, Curve], rho: float, kappa: float) -> dict[str, float]:
+def alpha_of(curve: Curve, rule: AlphaRule) -> float:
+    """What a rule makes of the noise levels of a curve."""
+    noise = curve["sigma"], curve["sigma_pre"]
+    alpha = rule.alpha(*noise)
+    return of_rule(curve, rule.unexplained(*noise)) if alpha is None else alpha
+
+
+def losses(curves: dict[str, Curve], rule: AlphaRule) -> dict[str, float]:
     """What a rule loses on every curve, in dB."""
-    rule = AlphaRule(rho, kappa)
-    return {key: best(curve) - at(curve, of_rule(curve, rule.wanted(curve["sigma"]))) for key, curve in curves.items()}
+    return {key: best(curve) - at(curve, alpha_of(curve, rule)) for key, curve in curves.items()}
 
 
-def fit(curves: dict[str, Curve], rho: float) -> float:
-    """The kappa with the least mean loss."""
-    return min(KAPPAS, key=lambda kappa: float(np.mean(list(losses(curves, rho, kappa).values()))))
+def fit(curves: dict[str, Curve], start: AlphaRule, ratios: Sequence[float | None]) -> AlphaRule:
+    """The kappa, and the ratio of these, with the least mean loss; the other numbers of the rule are given."""
+    rules = [replace(start, kappa=kappa, ratio=ratio) for kappa in KAPPAS for ratio in ratios]
+    return min(rules, key=lambda rule: float(np.mean(list(losses(curves, rule).values()))))
+
+
+def fit_all(curves: dict[str, Curve], start: AlphaRule) -> dict[str, AlphaRule]:
+    """The best rule of every kind."""
+    no_pre = replace(start, pre_noise=0.0)
+    rules = {
+        "proportional": fit(curves, no_pre, RATIOS),
+        "discrepancy": fit(curves, no_pre, (None,)),
+        "discrepancy, kappa 1": replace(no_pre, kappa=1.0, ratio=None),
+        "discrepancy, kappa 0": replace(no_pre, kappa=0.0, ratio=None),
+    }
+    if start.pre_noise > 0:
+        rules["proportional, noise of pre"] = fit(curves, start, RATIOS)
+        rules["discrepancy, noise of pre"] = fit(curves, start, (None,))
+    return rules
 
 
 class Parts:
@@ -223,31 +275,39 @@ def calibrate(bundle: str, output: Path, studies: int) -> dict[str, Any]:
         "grid": [list(ALPHAS), SLICES],
     }
     parts = Parts(output / f"{bundle}.json", key)
-    rho = parts.get("operator_error", calibration.operator_error)
-    data = {name: study for anatomy in COHORTS for name, study in calibration.volumes(anatomy, noise=True).items()}
-    jobs = [(name, level) for level in LEVELS for name in data]
+    rho, share = parts.get("operator_error", calibration.operator_error), parts.get("pre_noise", calibration.pre_noise)
+    start = AlphaRule(round(rho, 5), 1.0, round(share, 3))
+    clean, noisy = (
+        {name: study for anatomy in COHORTS for name, study in calibration.volumes(anatomy, noise=noise).items()}
+        for noise in (False, True)
+    )
+    jobs = [(name, condition) for condition in CONDITIONS for name in noisy]
     curves: dict[str, Curve] = {}
-    for name, level in tqdm(jobs, desc=f"{bundle}: curves"):
-        label = f"{name}, noise {level}"
-        curves[label] = parts.get(label, lambda name=name, level=level: calibration.curve(name, data[name], level))
-    kappa = fit(curves, rho)
-    rule = AlphaRule(round(rho, 5), kappa)
-    chosen: dict[str, Curve] = {}
-    for name, level in tqdm(jobs, desc=f"{bundle}: auto"):
-        label = f"{name}, noise {level}"
-        chosen[label] = parts.get(
-            f"search {rule}, {label}",
-            lambda name=name, level=level: calibration.automatic(name, data[name], level, rule),
-        )
-    entry = {"operator_error": rule.operator_error, "kappa": rule.kappa}
+    for name, condition in tqdm(jobs, desc=f"{bundle}: curves"):
+        study = (clean if condition == CLEAN else noisy)[name]
+        label = f"{name}, {condition}"
+        curves[label] = parts.get(label, partial(calibration.curve, name, study, condition))
+    rules = fit_all(curves, start)
+    lost = {name: losses(curves, rule) for name, rule in rules.items()}
+    kind = min(rules, key=lambda name: mean(lost[name].values()))
+    chosen: dict[str, Any] = {}
+    for name, condition in tqdm(jobs, desc=f"{bundle}: auto"):
+        study = (clean if condition == CLEAN else noisy)[name]
+        label = f"{name}, {condition}"
+        compute = partial(calibration.automatic, name, study, condition, rules[kind])
+        chosen[label] = parts.get(f"{rules[kind]}, {label}", compute)
+    entry = {name: value for name, value in asdict(rules[kind]).items() if value is not None}
     if calibration.weights is not None:
         entry["weights_sha256"] = calibration.weights
+    conditions = {name: summary(name, curves, chosen, rules[kind], calibration.default) for name in CONDITIONS}
     return {
         "alpha_rule": entry,
         "default_alpha": calibration.default,
-        "levels": {f"{level:g}": summary(level, curves, chosen, rule, calibration.default) for level in LEVELS},
-        "all": summary(None, curves, chosen, rule, calibration.default),
-        "kappa": {f"{value:g}": mean(losses(curves, rho, value).values()) for value in KAPPAS[::6]},
+        "conditions": {**conditions, "all": summary(None, curves, chosen, rules[kind], calibration.default)},
+        "rules": {
+            name: {**asdict(rule), "loss": mean(lost[name].values()), "worst": round(max(lost[name].values()), 3)}
+            for name, rule in rules.items()
+        },
         "solves": mean((row["solves"] for row in chosen.values()), 2),
         "curves": curves,
         "chosen": chosen,
@@ -260,40 +320,38 @@ def mean(values: Any, digits: int = 3) -> float:
 
 
 def summary(
-    level: float | None, curves: dict[str, Curve], chosen: dict[str, Curve], rule: AlphaRule, default: float
+    condition: str | None, curves: dict[str, Curve], chosen: dict[str, Any], rule: AlphaRule, default: float
 ) -> dict[str, float]:
-    """PSNR of the best alpha, and what the others lose, in the mean over studies at one noise level or at all."""
+    """PSNR of the best alpha, and what the others lose, in the mean over studies under one condition or all."""
+    some = {label: curve for label, curve in curves.items() if condition in (None, label.split(", ", 1)[1])}
 
-    def level_of(label: str) -> float:
-        return float(label.rsplit(" ", 1)[1])
+    def by_schedule(label: str) -> float:
+        return scheduled(default, CONDITIONS[label.split(", ", 1)[1]][0])
 
-    labels = [label for label in curves if level is None or level_of(label) == level]
-    some = {label: curves[label] for label in labels}
     lost = {label: best(curve) - at(curve, chosen[label]["alpha"]) for label, curve in some.items()}
-    left_out = {}
-    for label in labels:  # kappa without the study that it is judged by
-        study = label.split(",")[0]
-        others = {name: curve for name, curve in curves.items() if name.split(",")[0] != study}
-        kappa = fit(others, rule.operator_error)
-        left_out |= losses({label: curves[label]}, rule.operator_error, kappa)
+    left_out = []
+    for study in {label.split(",")[0] for label in some}:  # judged by a rule that is fitted without it
+        rest = {label: curve for label, curve in curves.items() if label.split(",")[0] != study}
+        others = fit(rest, rule, (None,) if rule.ratio is None else RATIOS)
+        left_out += losses({key: curve for key, curve in some.items() if key.split(",")[0] == study}, others).values()
     return {
         "best_psnr_head": mean(best(curve) for curve in some.values()),
         "auto": mean(lost.values()),
         "auto_worst": round(max(lost.values()), 3),
-        "auto_left_out": mean(left_out.values()),
-        "kappa_0": mean(losses(some, rule.operator_error, 0.0).values()),
-        "kappa_1": mean(losses(some, rule.operator_error, 1.0).values()),
+        "auto_left_out": mean(left_out),
         "default": mean(best(curve) - at(curve, default) for curve in some.values()),
-        "schedule": mean(best(some[label]) - at(some[label], scheduled(default, level_of(label))) for label in labels),
+        "schedule": mean(best(curve) - at(curve, by_schedule(label)) for label, curve in some.items()),
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Markdown: loss against the best alpha of the grid, a noise level a row."""
-    names = list(result["all"])
-    lines = ["| noise | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
-    for level, row in [*result["levels"].items(), ("all", result["all"])]:
-        lines.append(f"| {level} | " + " | ".join(f"{row[name]:.2f}" for name in names) + " |")
+def table(rows: dict[str, dict[str, float | None]]) -> str:
+    """Markdown."""
+    names = list(next(iter(rows.values())))
+    lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
+    for title, row in rows.items():
+        lines.append(
+            f"| {title} | " + " | ".join("" if row[name] is None else f"{row[name]:.3g}" for name in names) + " |"
+        )
     return "\n".join(lines)
 
 
@@ -316,7 +374,8 @@ def main() -> None:
         content.setdefault("bundles", {})[bundle] = {"studies_per_anatomy": arguments.studies, **result}
         arguments.results.parent.mkdir(parents=True, exist_ok=True)
         arguments.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        logger.info("\n%s: %s\n\n%s", bundle, json.dumps(result["alpha_rule"]), table(result))
+        logger.info("\n%s: %s\n\n%s", bundle, json.dumps(result["alpha_rule"]), table(result["conditions"]))
+        logger.info("\n%s", table(result["rules"]))
 
 
 if __name__ == "__main__":

@@ -278,7 +278,7 @@ def test_alpha_from_the_noise_of_the_study(command: Command, dataset: Path, tmp_
     record = json.loads((out / "random-0001" / "result.json").read_text())
     assert record["alpha"] == record["alpha_choice"]["alpha"] > 0
     page = (out / "random-0001" / "report.html").read_text()
-    assert "noise level and operator error ask for a residual of" in page
+    assert "noise and operator explain a residual of" in page
 
 
 def test_run_reports_its_own_studies_only(

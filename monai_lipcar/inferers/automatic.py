@@ -8,12 +8,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""One alpha for a volume, from its own noise: the discrepancy principle on a few slices with much signal."""
+"""One alpha for a volume, from its own noise."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ from monai_lipcar.transforms.foreground import head_mask
 
 __all__ = ["AlphaChoice", "choose_alpha"]
 
+_FAR = 2.0
+"""How far the residual may be from what noise and operator explain."""
+
 
 @dataclass
 class AlphaChoice:
@@ -34,26 +38,29 @@ class AlphaChoice:
     Args:
         alpha: the weight.
         sigma: noise level of the observed volume, estimated from itself.
-        rule: what the wanted discrepancy was made from.
-        wanted: discrepancy to be reached: root mean square of the residual over the head, on the [0, 1] scale.
-        reached: that of the representative slices with ``alpha``.
-        status: ``"met"``, or why the two differ; see :class:`~monai_lipcar.problem.AlphaSearch`.
-        solves: solutions of the representative slices that were computed.
+        sigma_pre: that of the pre-dose volume; 0 where it does not count.
+        rule: what alpha was chosen by.
+        wanted: discrepancy that noise and operator explain: root mean square of the residual over the head, on the
+            [0, 1] scale.
+        status: ``"proportional"`` where alpha follows from the noise; otherwise how the search for it ended, see
+            :class:`~monai_lipcar.problem.AlphaSearch`.
+        solves: solutions that were computed to find it.
         network_evaluations: in all of them.
-        slices: the representative ones, along the slice axis from 0; empty where the volume was solved as a whole.
-        reached_in_volume: discrepancy over the head of the whole volume in the end.
+        slices: what it was searched for on, along the slice axis from 0; empty where the volume was solved as a whole,
+            or nothing was searched for.
+        reached: discrepancy over the head of the whole volume in the end.
     """
 
     alpha: float
     sigma: float
+    sigma_pre: float
     rule: AlphaRule
     wanted: float
-    reached: float
     status: str
-    solves: int
-    network_evaluations: int
-    slices: list[int]
-    reached_in_volume: float | None = None
+    solves: int = 0
+    network_evaluations: int = 0
+    slices: list[int] = field(default_factory=list)
+    reached: float = math.nan
 
     def describe(self) -> dict[str, Any]:
         """For the record of a result."""
@@ -61,19 +68,17 @@ class AlphaChoice:
 
     @property
     def warning(self) -> str | None:
-        """What the reader of the result has to know, where no alpha leaves the wanted residual."""
-        if self.status == "met":
-            return None
+        """What the reader of the result has to know, where the residual is not what noise and operator explain."""
         found = (
-            f"alpha {self.alpha:.3g} leaves a residual of {self.reached:.4f} instead of the {self.wanted:.4f} wanted"
+            f"alpha {self.alpha:.3g}: the residual is {self.reached:.4f}, noise and operator explain {self.wanted:.4f}"
         )
-        if self.status != "alpha_limit":
-            return f"{found}, the nearest of {self.solves} tries"
-        if self.reached < self.wanted:
-            return f"{found}: the prior alone explains the low dose to its noise level; do not rely on the enhancement"
-        return (
-            f"{found}: the operator does not explain the low dose to its noise level; check the dose and sequence given"
-        )
+        if self.reached > _FAR * self.wanted:
+            return f"{found}; check that dose fraction and sequence are those of the study"
+        if self.status == "alpha_limit" and self.reached < self.wanted:
+            return f"{found}, as much as the prior alone leaves; do not rely on the enhancement"
+        if self.reached < self.wanted / _FAR:
+            return f"{found}; the result shows noise of the low dose"
+        return None
 
 
 def choose_alpha(
@@ -91,11 +96,11 @@ def choose_alpha(
     Args:
         batch: the slices of one volume (S, C, H, W), or the volume (1, C, X, Y, Z); the last channel is observed.
         axis: slice axis of a volume that is solved as a whole.
-        rule: what the residual should be.
+        rule: what alpha is chosen by.
         make_problem: the inverse problem of some samples of the batch.
         solver: solves it.
         principle: how alpha is searched for.
-        count: slices to choose it on, those with the largest sum of the observed image over the head.
+        count: slices to search for it on, those with the largest sum of the observed image over the head.
         callback: called after each iteration of the solver.
 
     Returns:
@@ -108,30 +113,39 @@ def choose_alpha(
     axis = axis if whole else 0
     observed = (batch[0, -1] if whole else batch[:, -1]).cpu().numpy()
     head = head_mask(observed, axis=axis)
-    sigma = EstimateNoise(axis)(observed[None]) if head.any() else float("nan")
-    if not np.isfinite(sigma):
-        raise StudyError(
-            "the noise level cannot be estimated, which alpha is chosen by",
-            member="low",
-            advice="give --alpha a number",
-        )
+    sigma, sigma_pre = _noise_level(observed, axis, "low"), 0.0
+    if rule.pre_noise > 0 and batch.shape[1] == 2:
+        sigma_pre = _noise_level((batch[0, 0] if whole else batch[:, 0]).cpu().numpy(), axis, "pre")
     mask = torch.from_numpy(np.ascontiguousarray(head)).to(batch.device)
     mask = mask[None, None] if whole else mask[:, None]
+    wanted, alpha = rule.unexplained(sigma, sigma_pre), rule.alpha(sigma, sigma_pre)
+    if alpha is not None:
+        return AlphaChoice(alpha, sigma, sigma_pre, rule, wanted, "proportional"), mask
     chosen = [0]
     if not whole:
         signal = (batch[:, -1:] * mask).flatten(1).sum(dim=1)
         chosen = sorted(signal.argsort(descending=True)[:count].tolist())
-    wanted = rule.wanted(sigma)
     search = principle.choose(make_problem(batch[chosen].contiguous()), solver, wanted, mask[chosen], callback)
     choice = AlphaChoice(
         alpha=search.alpha,
         sigma=sigma,
+        sigma_pre=sigma_pre,
         rule=rule,
         wanted=wanted,
-        reached=search.reached,
         status=search.status,
         solves=search.solves,
         network_evaluations=search.network_evaluations,
         slices=[] if whole else chosen,
     )
     return choice, mask
+
+
+def _noise_level(volume: np.ndarray, axis: int, member: str) -> float:
+    sigma = EstimateNoise(axis)(volume[None])
+    if not np.isfinite(sigma):
+        raise StudyError(
+            "the noise level cannot be estimated, which alpha is chosen by",
+            member=member,
+            advice="give --alpha a number",
+        )
+    return sigma

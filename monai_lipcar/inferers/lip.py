@@ -103,10 +103,9 @@ class LIPInferer(Inferer):
 
     Args:
         alpha: weight of the prior (paper: 6e-3 for H2L-TV and PH2L-GenTV, 3e-3 for PH2L-TV); or ``"auto"``: one for
-            the volume by the discrepancy principle, from the noise level of its observed channel, chosen on the four
-            slices (or as many as are solved together, if fewer) with most signal.
-        alpha_rule: how large the residual should be, which ``"auto"`` needs: the operator's error and kappa, see
-            :class:`~monai_lipcar.problem.AlphaRule`.
+            the volume from its own noise level.
+        alpha_rule: how it follows from that, which ``"auto"`` needs, see :class:`~monai_lipcar.problem.AlphaRule`. A
+            search for alpha takes the four slices (or as many as are solved together, if fewer) with most signal.
         prior: total variation by default. With a 3-D operator and a MetaTensor it takes the voxel size from the
             affine, unless it has one.
         guess: makes the prior one around a guess (GenTV): ``"pre"`` for the pre-dose image, or an end-to-end network
@@ -201,7 +200,7 @@ class LIPInferer(Inferer):
                     residuals.append(residual)
                     bar.update(len(chunk))
             if choice is not None and head is not None:
-                choice.reached_in_volume = float(torch.cat(residuals)[head].double().square().mean().sqrt())
+                choice.reached = float(torch.cat(residuals)[head].double().square().mean().sqrt())
 
             def restore(parts: list[torch.Tensor]) -> torch.Tensor:
                 result = torch.cat(parts)
@@ -278,7 +277,7 @@ def _as_rule(rule: AlphaRule | Mapping[str, float] | None) -> AlphaRule | None:
         return AlphaRule(**rule)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"alpha_rule: expected the numbers operator_error and kappa, got {rule!r} ({error})"
+            f"alpha_rule: expected the numbers operator_error, kappa (ratio, pre_noise), got {rule!r} ({error})"
         ) from error
 
 

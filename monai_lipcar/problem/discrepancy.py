@@ -44,33 +44,52 @@ class _Solver(Protocol):
 
 @dataclass(frozen=True)
 class AlphaRule:
-    r"""How large the residual of a solution should be, for one operator.
+    r"""How alpha follows from the noise, for one operator and prior.
 
-    .. math:: w = \sqrt{\sigma^2 + \kappa \rho^2}
+    Noise and operator do not explain of the data, as a root mean square,
+
+    .. math:: w = \sqrt{\sigma^2 + (g\, \sigma_P)^2 + \kappa \rho^2}
+
+    (the noise of the pre-dose image, of level :math:`\sigma_P`, reaches the simulated low dose through the operator).
+    With a ratio, alpha is that times w: the weight that removes noise from an image is proportional to the noise.
+    Without, alpha is what leaves w as residual (:class:`DiscrepancyPrinciple`). Which of the two loses less is measured
+    for each operator: where the operator passes on a fifth of a change, the residual hardly grows while the solution
+    is smoothed away, so that a small error of w is a large one of alpha.
 
     Args:
-        operator_error: rho, the root mean square of :math:`\Psi(x_H) - x_L` over the head on validation studies.
-        kappa: how much of it counts, as measured on validation studies.
+        operator_error: rho, the root mean square of :math:`\Psi(x_H) - x_L` over the head on studies without noise.
+        kappa: how much of it counts.
+        ratio: alpha over w; None for the discrepancy principle.
+        pre_noise: g, the share of the noise of the pre-dose image that counts.
 
     Raises:
         ValueError: a number that is negative or not finite.
 
     Example:
-        >>> round(AlphaRule(operator_error=0.004, kappa=1.0).wanted(sigma=0.003), 6)
-        0.005
+        >>> rule = AlphaRule(operator_error=0.004, kappa=1.0, ratio=0.25)
+        >>> round(rule.unexplained(sigma=0.003), 6), round(rule.alpha(sigma=0.003), 6)
+        (0.005, 0.00125)
     """
 
     operator_error: float
     kappa: float
+    ratio: float | None = None
+    pre_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            if name == "ratio" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"{name}: expected a number that is not negative, got {value!r}")
 
-    def wanted(self, sigma: float) -> float:
-        """The discrepancy for data with this noise level."""
-        return math.sqrt(sigma**2 + self.kappa * self.operator_error**2)
+    def unexplained(self, sigma: float, sigma_pre: float = 0.0) -> float:
+        """The discrepancy w for data of this noise level, with a pre-dose image of that."""
+        return math.sqrt(sigma**2 + (self.pre_noise * sigma_pre) ** 2 + self.kappa * self.operator_error**2)
+
+    def alpha(self, sigma: float, sigma_pre: float = 0.0) -> float | None:
+        """The weight for these noise levels; None where it has to be searched for."""
+        return None if self.ratio is None else self.ratio * self.unexplained(sigma, sigma_pre)
 
 
 @dataclass(frozen=True)

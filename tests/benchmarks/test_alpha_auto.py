@@ -14,19 +14,25 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.alpha_auto import Parts, at, best, fit, losses, of_rule
+from benchmarks.alpha_auto import Parts, at, best, fit, fit_all, losses, of_rule
+from monai_lipcar.problem import AlphaRule
 
 
 def curve(sigma: float) -> dict[str, Any]:
     """Discrepancy 10 alpha; PSNR 40 dB where it is the root of sigma^2 + 4 * 0.01^2, and 10 dB less a decade away."""
     right = math.hypot(sigma, 0.02)
     alphas = [10.0 ** (-1 - step / 40) for step in range(121)]
-    return {"sigma": sigma, "rows": [[a, 40.0 - 10.0 * abs(math.log10(10 * a / right)), 10 * a] for a in alphas]}
+    return {
+        "sigma": sigma,
+        "sigma_pre": 0.3,
+        "rows": [[a, 40.0 - 10.0 * abs(math.log10(10 * a / right)), 10 * a] for a in alphas],
+    }
 
 
 CURVES = {f"head-{sigma}": curve(sigma) for sigma in (0.005, 0.01, 0.03, 0.06)}
@@ -42,12 +48,21 @@ def test_between_the_alphas_of_the_grid() -> None:
     assert best(example) == 40.0
 
 
-def test_the_kappa_that_loses_least_is_found() -> None:
-    assert fit(CURVES, rho=0.01) == pytest.approx(4.0, rel=0.1)
-    assert max(losses(CURVES, 0.01, 4.0).values()) == pytest.approx(0.0, abs=0.3)
-    without = losses(CURVES, 0.01, 0.0)
+def test_the_rule_that_loses_least_is_found() -> None:
+    start = AlphaRule(operator_error=0.01, kappa=1.0)
+    rule = fit(CURVES, start, (None,))
+    assert rule.kappa == pytest.approx(4.0, rel=0.15)
+    assert max(losses(CURVES, rule).values()) == pytest.approx(0.0, abs=0.3)
+    without = losses(CURVES, AlphaRule(operator_error=0.01, kappa=0.0))
     assert without["head-0.005"] > 5.0
     assert without["head-0.06"] < 0.5
+    proportional = fit(CURVES, start, (0.05, 0.1, 0.2))
+    assert proportional == replace(rule, ratio=0.1)
+    kinds = fit_all(CURVES, replace(start, pre_noise=0.8))
+    assert kinds["discrepancy"] == rule
+    assert kinds["proportional"].ratio == pytest.approx(0.1, rel=0.1)
+    # there is no noise of the pre-dose image in these curves
+    assert max(losses(CURVES, kinds["proportional, noise of pre"]).values()) > 1.0
 
 
 def test_results_are_kept_for_the_same_settings_only(tmp_path: Path) -> None:
