@@ -13,8 +13,7 @@
     python -m benchmarks.alpha_auto --output runs/alpha_auto --bundles physics_tv
 
 Simulates small heads of its own (never those that anything is tested on), adds noise, solves each for a grid of alphas,
-and measures on the same heads without any noise the error of the operator, and how much noise of the pre-dose image it
-passes on. From this follow
+and measures the error of the operator on the same heads without any noise. From this follow
 
 - the rule (:class:`monai_lipcar.problem.AlphaRule`) that loses least PSNR over the head against the best alpha of the
   grid, and what the rules of the other kinds lose;
@@ -96,7 +95,7 @@ class Calibration:
     def __init__(self, bundle: str, output: Path, studies: int) -> None:
         self.bundle, self.output, self.studies = bundle, output, studies
         config = ConfigParser.load_config_file(f"{bundle_root(bundle)}/configs/inference.json")
-        self.default = float(config["alpha"])
+        self.default, self.dose_fraction = float(config["alpha"]), float(config["dose_fraction"])
         with reported():
             # the rule that is to be measured must not be asked for
             parser = ConfigParser({**config, "alpha_rule": None, "device": "$torch.device('cpu')"})
@@ -140,19 +139,6 @@ class Calibration:
         ]
         return math.sqrt(float(np.mean(squares)))
 
-    def pre_noise(self) -> float:
-        """The share of a little noise in the pre-dose image that the operator passes on."""
-        if self.bundle == "h2l_tv":
-            return 0.0
-        shares = []
-        for anatomy in COHORTS:
-            for study in self.volumes(anatomy, noise=False).values():
-                noisy = add_gaussian_noise(study["pre"], 0.01, torch.Generator().manual_seed(0))
-                with torch.no_grad():
-                    low = self.problem(study["pre"], study["low"]).simulate_low(study["high"])
-                shares.append(discrepancy(self.problem(noisy, low), study["high"], study["head"]) / 0.01)
-        return math.sqrt(float(np.mean(np.square(shares))))
-
     def inputs(self, name: str, study: dict[str, torch.Tensor], condition: str) -> torch.Tensor:
         """Channels (pre, low) of all slices with added noise: at every level the same, times the level."""
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -164,7 +150,7 @@ class Calibration:
     def curve(self, name: str, study: dict[str, torch.Tensor], condition: str) -> Curve:
         """PSNR and discrepancy of the solutions for every alpha."""
         inputs = self.inputs(name, study, condition)
-        sigma_pre, sigma = (EstimateNoise(0)(inputs[None, :, channel]) for channel in (0, 1))
+        sigma = EstimateNoise(0)(inputs[None, :, 1])
         chosen = inputs[study["chosen"]]
         problem = self.problem(chosen[:, :1], chosen[:, 1:])
         image, rows = problem.observed, []
@@ -174,7 +160,7 @@ class Calibration:
             rows.append([alpha, round(psnr(image, study["high"], study["head"]), 4), round(left, 6)])
             if left < 0.6 * sigma:
                 break  # all noise from here on
-        return {"sigma": round(sigma, 6), "sigma_pre": round(sigma_pre, 6), "rows": rows}
+        return {"sigma": round(sigma, 6), "rows": rows}
 
     def automatic(self, name: str, study: dict[str, torch.Tensor], condition: str, rule: AlphaRule) -> dict[str, Any]:
         """What ``--alpha auto`` chooses: noise, head and slices are those that the inferer sees."""
@@ -192,7 +178,7 @@ class Calibration:
 
 
 def at(curve: Curve, alpha: float) -> float:
-    """PSNR for an alpha between those of the grid."""
+    """PSNR for an alpha between those of the grid; beyond it, that of its end."""
     rows = np.array(curve["rows"][::-1])
     return float(np.interp(math.log(alpha), np.log(rows[:, 0]), rows[:, 1]))
 
@@ -210,10 +196,9 @@ def best(curve: Curve) -> float:
 
 
 def alpha_of(curve: Curve, rule: AlphaRule) -> float:
-    """What a rule makes of the noise levels of a curve."""
-    noise = curve["sigma"], curve["sigma_pre"]
-    alpha = rule.alpha(*noise)
-    return of_rule(curve, rule.unexplained(*noise)) if alpha is None else alpha
+    """What a rule makes of the noise level of a curve."""
+    alpha = rule.alpha(curve["sigma"])
+    return of_rule(curve, rule.discrepancy(curve["sigma"])) if alpha is None else alpha
 
 
 def losses(curves: dict[str, Curve], rule: AlphaRule) -> dict[str, float]:
@@ -229,17 +214,12 @@ def fit(curves: dict[str, Curve], start: AlphaRule, ratios: Sequence[float | Non
 
 def fit_all(curves: dict[str, Curve], start: AlphaRule) -> dict[str, AlphaRule]:
     """The best rule of every kind."""
-    no_pre = replace(start, pre_noise=0.0)
-    rules = {
-        "proportional": fit(curves, no_pre, RATIOS),
-        "discrepancy": fit(curves, no_pre, (None,)),
-        "discrepancy, kappa 1": replace(no_pre, kappa=1.0, ratio=None),
-        "discrepancy, kappa 0": replace(no_pre, kappa=0.0, ratio=None),
+    return {
+        "proportional": fit(curves, start, RATIOS),
+        "discrepancy": fit(curves, start, (None,)),
+        "discrepancy, kappa 1": replace(start, kappa=1.0, ratio=None),
+        "discrepancy, kappa 0": replace(start, kappa=0.0, ratio=None),
     }
-    if start.pre_noise > 0:
-        rules["proportional, noise of pre"] = fit(curves, start, RATIOS)
-        rules["discrepancy, noise of pre"] = fit(curves, start, (None,))
-    return rules
 
 
 class Parts:
@@ -275,8 +255,7 @@ def calibrate(bundle: str, output: Path, studies: int) -> dict[str, Any]:
         "grid": [list(ALPHAS), SLICES],
     }
     parts = Parts(output / f"{bundle}.json", key)
-    rho, share = parts.get("operator_error", calibration.operator_error), parts.get("pre_noise", calibration.pre_noise)
-    start = AlphaRule(round(rho, 5), 1.0, round(share, 3))
+    start = AlphaRule(round(parts.get("operator_error", calibration.operator_error), 5), 1.0)
     clean, noisy = (
         {name: study for anatomy in COHORTS for name, study in calibration.volumes(anatomy, noise=noise).items()}
         for noise in (False, True)
@@ -297,6 +276,8 @@ def calibrate(bundle: str, output: Path, studies: int) -> dict[str, Any]:
         compute = partial(calibration.automatic, name, study, condition, rules[kind])
         chosen[label] = parts.get(f"{rules[kind]}, {label}", compute)
     entry = {name: value for name, value in asdict(rules[kind]).items() if value is not None}
+    if rules[kind].ratio is not None:
+        entry["dose_fraction"] = calibration.dose_fraction
     if calibration.weights is not None:
         entry["weights_sha256"] = calibration.weights
     conditions = {name: summary(name, curves, chosen, rules[kind], calibration.default) for name in CONDITIONS}

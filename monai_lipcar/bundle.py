@@ -138,13 +138,22 @@ def weights_sha256(path: str | Path) -> str | None:
     return None if value is None else str(value)
 
 
-def alpha_rule(alpha: Any, root: str | Path, weights: str | Path | None = None) -> dict[str, float] | None:
+def alpha_rule(
+    alpha: Any, root: str | Path, dose_fraction: float, weights: str | Path | None = None
+) -> dict[str, float] | None:
     """What ``--alpha auto`` chooses by, as it was measured for the bundle's operator: ``"alpha_rule"`` of its metadata.
+
+    A ratio of alpha to noise is for the dose fraction that it was measured at and goes with it: half the dose moves the
+    low dose half as much, and the same noise hides twice the enhancement.
 
     Args:
         alpha: of this run; None is returned where it is a number.
         root: folder of the bundle.
+        dose_fraction: of this run.
         weights: weights file of the operator, where it has one.
+
+    Returns:
+        Arguments of :class:`~monai_lipcar.problem.AlphaRule`.
 
     Raises:
         ConfigurationError: the rule has not been measured for this bundle, or for other weights than these.
@@ -156,11 +165,13 @@ def alpha_rule(alpha: Any, root: str | Path, weights: str | Path | None = None) 
     advice = "give --alpha a number, or measure it with benchmarks/alpha_auto.py and pass it as --alpha_rule"
     if not measured:
         raise ConfigurationError(f"alpha: 'auto' has not been calibrated for the bundle {name}; {advice}")
-    expected = measured.pop("weights_sha256", None)
+    expected, measured_at = measured.pop("weights_sha256", None), measured.pop("dose_fraction", dose_fraction)
     if weights is not None and expected != checksum(weights):
         raise ConfigurationError(
             f"alpha: 'auto' was calibrated for other weights of the bundle {name} than {weights}; {advice}"
         )
+    if "ratio" in measured:
+        measured["ratio"] *= dose_fraction / measured_at
     return measured
 
 

@@ -38,7 +38,6 @@ class AlphaChoice:
     Args:
         alpha: the weight.
         sigma: noise level of the observed volume, estimated from itself.
-        sigma_pre: that of the pre-dose volume; 0 where it does not count.
         rule: what alpha was chosen by.
         wanted: discrepancy that noise and operator explain: root mean square of the residual over the head, on the
             [0, 1] scale.
@@ -53,7 +52,6 @@ class AlphaChoice:
 
     alpha: float
     sigma: float
-    sigma_pre: float
     rule: AlphaRule
     wanted: float
     status: str
@@ -113,14 +111,18 @@ def choose_alpha(
     axis = axis if whole else 0
     observed = (batch[0, -1] if whole else batch[:, -1]).cpu().numpy()
     head = head_mask(observed, axis=axis)
-    sigma, sigma_pre = _noise_level(observed, axis, "low"), 0.0
-    if rule.pre_noise > 0 and batch.shape[1] == 2:
-        sigma_pre = _noise_level((batch[0, 0] if whole else batch[:, 0]).cpu().numpy(), axis, "pre")
+    sigma = EstimateNoise(axis)(observed[None])
+    if not np.isfinite(sigma):
+        raise StudyError(
+            "the noise level cannot be estimated, which alpha is chosen by",
+            member="low",
+            advice="give --alpha a number",
+        )
     mask = torch.from_numpy(np.ascontiguousarray(head)).to(batch.device)
     mask = mask[None, None] if whole else mask[:, None]
-    wanted, alpha = rule.unexplained(sigma, sigma_pre), rule.alpha(sigma, sigma_pre)
+    wanted, alpha = rule.discrepancy(sigma), rule.alpha(sigma)
     if alpha is not None:
-        return AlphaChoice(alpha, sigma, sigma_pre, rule, wanted, "proportional"), mask
+        return AlphaChoice(alpha, sigma, rule, wanted, "proportional"), mask
     chosen = [0]
     if not whole:
         signal = (batch[:, -1:] * mask).flatten(1).sum(dim=1)
@@ -129,7 +131,6 @@ def choose_alpha(
     choice = AlphaChoice(
         alpha=search.alpha,
         sigma=sigma,
-        sigma_pre=sigma_pre,
         rule=rule,
         wanted=wanted,
         status=search.status,
@@ -138,14 +139,3 @@ def choose_alpha(
         slices=[] if whole else chosen,
     )
     return choice, mask
-
-
-def _noise_level(volume: np.ndarray, axis: int, member: str) -> float:
-    sigma = EstimateNoise(axis)(volume[None])
-    if not np.isfinite(sigma):
-        raise StudyError(
-            "the noise level cannot be estimated, which alpha is chosen by",
-            member=member,
-            advice="give --alpha a number",
-        )
-    return sigma

@@ -277,7 +277,7 @@ def _as_rule(rule: AlphaRule | Mapping[str, float] | None) -> AlphaRule | None:
         return AlphaRule(**rule)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"alpha_rule: expected the numbers operator_error, kappa (ratio, pre_noise), got {rule!r} ({error})"
+            f"alpha_rule: expected the numbers operator_error and kappa, perhaps ratio, got {rule!r} ({error})"
         ) from error
 
 

@@ -46,11 +46,10 @@ class _Solver(Protocol):
 class AlphaRule:
     r"""How alpha follows from the noise, for one operator and prior.
 
-    Noise and operator do not explain of the data, as a root mean square,
+    Noise of level sigma and the error of the operator are, together,
 
-    .. math:: w = \sqrt{\sigma^2 + (g\, \sigma_P)^2 + \kappa \rho^2}
+    .. math:: w = \sqrt{\sigma^2 + \kappa \rho^2}.
 
-    (the noise of the pre-dose image, of level :math:`\sigma_P`, reaches the simulated low dose through the operator).
     With a ratio, alpha is that times w: the weight that removes noise from an image is proportional to the noise.
     Without, alpha is what leaves w as residual (:class:`DiscrepancyPrinciple`). Which of the two loses less is measured
     for each operator: where the operator passes on a fifth of a change, the residual hardly grows while the solution
@@ -60,21 +59,19 @@ class AlphaRule:
         operator_error: rho, the root mean square of :math:`\Psi(x_H) - x_L` over the head on studies without noise.
         kappa: how much of it counts.
         ratio: alpha over w; None for the discrepancy principle.
-        pre_noise: g, the share of the noise of the pre-dose image that counts.
 
     Raises:
         ValueError: a number that is negative or not finite.
 
     Example:
-        >>> rule = AlphaRule(operator_error=0.004, kappa=1.0, ratio=0.25)
-        >>> round(rule.unexplained(sigma=0.003), 6), round(rule.alpha(sigma=0.003), 6)
-        (0.005, 0.00125)
+        >>> rule = AlphaRule(operator_error=0.004, kappa=0.0, ratio=0.25)
+        >>> rule.alpha(sigma=0.003), round(rule.discrepancy(sigma=0.003), 6)
+        (0.00075, 0.005)
     """
 
     operator_error: float
     kappa: float
     ratio: float | None = None
-    pre_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -83,13 +80,16 @@ class AlphaRule:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"{name}: expected a number that is not negative, got {value!r}")
 
-    def unexplained(self, sigma: float, sigma_pre: float = 0.0) -> float:
-        """The discrepancy w for data of this noise level, with a pre-dose image of that."""
-        return math.sqrt(sigma**2 + (self.pre_noise * sigma_pre) ** 2 + self.kappa * self.operator_error**2)
+    def alpha(self, sigma: float) -> float | None:
+        """The weight for this noise level; None where it has to be searched for."""
+        return (
+            None if self.ratio is None else self.ratio * math.hypot(sigma, math.sqrt(self.kappa) * self.operator_error)
+        )
 
-    def alpha(self, sigma: float, sigma_pre: float = 0.0) -> float | None:
-        """The weight for these noise levels; None where it has to be searched for."""
-        return None if self.ratio is None else self.ratio * self.unexplained(sigma, sigma_pre)
+    def discrepancy(self, sigma: float) -> float:
+        """The residual that noise and operator explain: w; with a ratio, which kappa belongs to, w for a kappa of 1."""
+        kappa = self.kappa if self.ratio is None else 1.0
+        return math.hypot(sigma, math.sqrt(kappa) * self.operator_error)
 
 
 @dataclass(frozen=True)

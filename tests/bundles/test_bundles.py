@@ -104,14 +104,15 @@ def test_alpha_from_the_noise_of_the_study(file: str, dataset: Path, tmp_path: P
     run_bundle("physics_tv", file, *arguments, "--alpha", "auto")
     record = json.loads((tmp_path / "out" / "one" / "result.json").read_text())
     rule = config("physics_tv", "metadata.json")["alpha_rule"]
+    assert rule.pop("dose_fraction") == record["configuration"]["dose_fraction"]
     assert record["configuration"]["alpha"] == "auto"
     assert record["configuration"]["alpha_rule"] == rule
     choice = record["alpha_choice"]
     assert 0 < record["alpha"] == choice["alpha"]
     assert choice["sigma"] == record["sigma"]
     expected = AlphaRule(**rule)
-    assert choice["wanted"] == pytest.approx(expected.unexplained(choice["sigma"], choice["sigma_pre"]))
-    assert choice["alpha"] == pytest.approx(expected.alpha(choice["sigma"], choice["sigma_pre"]))
+    assert choice["wanted"] == pytest.approx(expected.discrepancy(choice["sigma"]))
+    assert choice["alpha"] == pytest.approx(expected.alpha(choice["sigma"]))
     assert choice["status"] == "proportional"
     assert choice["reached"] == pytest.approx(choice["wanted"], rel=0.5)
     again = run_bundle("physics_tv", file, *arguments, "--alpha", "auto")

@@ -155,12 +155,12 @@ def test_how_alpha_was_chosen() -> None:
     solve = solve_record("converged")
     assert result_record(Study("sub-01", {}), "ph2l_tv", {}, {}, solve, None, 1.0, "cpu")["alpha_choice"] is None
     rule = AlphaRule(operator_error=0.003, kappa=1.5)
-    solve.alpha_choice = AlphaChoice(0.003, 0.01, 0.0, rule, 0.0107, "met", 4, 31, [2, 3], 0.0108)
+    solve.alpha_choice = AlphaChoice(0.003, 0.01, rule, 0.0107, "met", 4, 31, [2, 3], 0.0108)
     record = result_record(Study("sub-01", {}), "ph2l_tv", {}, {}, solve, None, 1.0, "cpu")
     assert record["alpha"] == record["alpha_choice"]["alpha"] == 0.003
     assert record["alpha_choice"] == {
-        **{"alpha": 0.003, "sigma": 0.01, "sigma_pre": 0.0, "wanted": 0.0107, "reached": 0.0108},
-        "rule": {"operator_error": 0.003, "kappa": 1.5, "ratio": None, "pre_noise": 0.0},
+        **{"alpha": 0.003, "sigma": 0.01, "wanted": 0.0107, "reached": 0.0108},
+        "rule": {"operator_error": 0.003, "kappa": 1.5, "ratio": None},
         **{"status": "met", "solves": 4, "network_evaluations": 31, "slices": [2, 3]},
     }
     assert json.loads(json.dumps(record)) == record

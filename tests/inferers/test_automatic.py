@@ -109,20 +109,6 @@ def test_alpha_in_proportion_to_the_noise() -> None:
     assert choice.warning is None
 
 
-@pytest.mark.parametrize("ratio", [None, 0.25])
-def test_the_noise_of_the_pre_dose_image_counts_where_the_rule_says_so(ratio: float | None) -> None:
-    inputs = examination()
-    inputs[:, 0] = add_rician_noise(inputs[:, 0], NOISE, torch.Generator().manual_seed(1))
-    rule = AlphaRule(operator_error=0.004, kappa=1.0, pre_noise=0.6, ratio=ratio)
-    inferer = make_inferer(alpha_rule=rule)
-    inferer(inputs, LinearDoseOperator(0.2))
-    assert inferer.record is not None
-    choice = inferer.record.alpha_choice
-    assert choice is not None
-    assert choice.sigma_pre == pytest.approx(NOISE, rel=0.15)
-    assert choice.wanted == pytest.approx(math.hypot(choice.sigma, 0.6 * choice.sigma_pre, 0.004))
-
-
 def test_a_rule_as_the_metadata_gives_it() -> None:
     inferer = make_inferer(alpha_rule={"operator_error": 0.004, "kappa": 1.0})
     assert inferer.alpha_rule == RULE
@@ -183,7 +169,7 @@ def test_the_published_solver_starts_anew_each_time() -> None:
 
 
 def make_choice(reached: float, status: str = "met") -> AlphaChoice:
-    return AlphaChoice(0.003, 0.01, 0.0, RULE, wanted=0.011, status=status, reached=reached)
+    return AlphaChoice(0.003, 0.01, RULE, wanted=0.011, status=status, reached=reached)
 
 
 @pytest.mark.parametrize(

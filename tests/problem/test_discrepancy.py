@@ -47,15 +47,16 @@ def enhancing_disks(size: int = 40, noise: float = NOISE) -> tuple[LearnedInvers
     return problem, head.expand(2, 1, size, size)
 
 
-def test_what_noise_and_operator_do_not_explain() -> None:
-    assert AlphaRule(operator_error=0.03, kappa=1.0).unexplained(0.04) == pytest.approx(0.05)
-    assert AlphaRule(operator_error=0.02, kappa=0.25).unexplained(0.0, 0.7) == pytest.approx(0.01)
-    assert AlphaRule(operator_error=0.0, kappa=0.0, pre_noise=0.5).unexplained(0.04, 0.06) == pytest.approx(0.05)
+def test_what_noise_and_operator_explain() -> None:
+    assert AlphaRule(operator_error=0.03, kappa=1.0).discrepancy(0.04) == pytest.approx(0.05)
+    assert AlphaRule(operator_error=0.02, kappa=0.25).discrepancy(0.0) == pytest.approx(0.01)
+    assert AlphaRule(operator_error=0.03, kappa=0.0, ratio=0.2).discrepancy(0.04) == pytest.approx(0.05)
 
 
 def test_alpha_in_proportion_or_to_be_searched_for() -> None:
     assert AlphaRule(operator_error=0.03, kappa=1.0).alpha(0.04) is None
     assert AlphaRule(operator_error=0.03, kappa=1.0, ratio=0.2).alpha(0.04) == pytest.approx(0.01)
+    assert AlphaRule(operator_error=0.03, kappa=0.0, ratio=0.2).alpha(0.04) == pytest.approx(0.008)
 
 
 @pytest.mark.parametrize(
