@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -47,7 +46,7 @@ class AlphaChoice:
         network_evaluations: in all of them.
         slices: what it was searched for on, along the slice axis from 0; empty where the volume was solved as a whole,
             or nothing was searched for.
-        reached: discrepancy over the head of the whole volume in the end.
+        reached: discrepancy over the head of the whole volume in the end; None before.
     """
 
     alpha: float
@@ -58,7 +57,7 @@ class AlphaChoice:
     solves: int = 0
     network_evaluations: int = 0
     slices: list[int] = field(default_factory=list)
-    reached: float = math.nan
+    reached: float | None = None
 
     def describe(self) -> dict[str, Any]:
         """For the record of a result."""
@@ -67,6 +66,8 @@ class AlphaChoice:
     @property
     def warning(self) -> str | None:
         """What the reader of the result has to know, where the residual is not what noise and operator explain."""
+        if self.reached is None:
+            return None
         found = (
             f"alpha {self.alpha:.3g}: the residual is {self.reached:.4f}, noise and operator explain {self.wanted:.4f}"
         )

