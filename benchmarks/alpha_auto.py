@@ -280,13 +280,20 @@ def calibrate(bundle: str, output: Path, studies: int) -> dict[str, Any]:
         entry["dose_fraction"] = calibration.dose_fraction
     if calibration.weights is not None:
         entry["weights_sha256"] = calibration.weights
-    conditions = {name: summary(name, curves, chosen, rules[kind], calibration.default) for name in CONDITIONS}
+    held_out = hold_out(curves, rules[kind])
+    conditions = {name: summary(name, curves, chosen, held_out, calibration.default) for name in CONDITIONS}
+    added = {f"noise {level}" for level in LEVELS}
     return {
         "alpha_rule": entry,
         "default_alpha": calibration.default,
-        "conditions": {**conditions, "all": summary(None, curves, chosen, rules[kind], calibration.default)},
+        "conditions": {**conditions, "all": summary(None, curves, chosen, held_out, calibration.default)},
         "rules": {
-            name: {**asdict(rule), "loss": mean(lost[name].values()), "worst": round(max(lost[name].values()), 3)}
+            name: {
+                **asdict(rule),
+                "loss": mean(lost[name].values()),
+                "worst": round(max(lost[name].values()), 3),
+                "loss_noise_added": mean(value for label, value in lost[name].items() if label.split(", ")[1] in added),
+            }
             for name, rule in rules.items()
         },
         "solves": mean((row["solves"] for row in chosen.values()), 2),
@@ -300,8 +307,26 @@ def mean(values: Any, digits: int = 3) -> float:
     return round(float(np.mean(list(values))), digits)
 
 
+def study_of(label: str) -> str:
+    """The head of a curve."""
+    return label.split(", ")[0]
+
+
+def hold_out(curves: dict[str, Curve], rule: AlphaRule) -> dict[str, AlphaRule]:
+    """For every study, the rule of this kind that is fitted without it."""
+    ratios = (None,) if rule.ratio is None else RATIOS
+    return {
+        study: fit({label: curve for label, curve in curves.items() if study_of(label) != study}, rule, ratios)
+        for study in {study_of(label) for label in curves}
+    }
+
+
 def summary(
-    condition: str | None, curves: dict[str, Curve], chosen: dict[str, Any], rule: AlphaRule, default: float
+    condition: str | None,
+    curves: dict[str, Curve],
+    chosen: dict[str, Any],
+    held_out: dict[str, AlphaRule],
+    default: float,
 ) -> dict[str, float]:
     """PSNR of the best alpha, and what the others lose, in the mean over studies under one condition or all."""
     some = {label: curve for label, curve in curves.items() if condition in (None, label.split(", ", 1)[1])}
@@ -310,11 +335,9 @@ def summary(
         return scheduled(default, CONDITIONS[label.split(", ", 1)[1]][0])
 
     lost = {label: best(curve) - at(curve, chosen[label]["alpha"]) for label, curve in some.items()}
-    left_out = []
-    for study in {label.split(",")[0] for label in some}:  # judged by a rule that is fitted without it
-        rest = {label: curve for label, curve in curves.items() if label.split(",")[0] != study}
-        others = fit(rest, rule, (None,) if rule.ratio is None else RATIOS)
-        left_out += losses({key: curve for key, curve in some.items() if key.split(",")[0] == study}, others).values()
+    left_out = [
+        value for label, curve in some.items() for value in losses({label: curve}, held_out[study_of(label)]).values()
+    ]
     return {
         "best_psnr_head": mean(best(curve) for curve in some.values()),
         "auto": mean(lost.values()),
