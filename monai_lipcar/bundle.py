@@ -12,8 +12,6 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import logging
 import math
 import re
@@ -22,19 +20,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from torch import nn
-
+from monai_lipcar.bundle_folder import (
+    alpha_rule,
+    bundle_root,
+    bundle_version,
+    checksum,
+    find_weights,
+    load_operator,
+    weights_sha256,
+)
 from monai_lipcar.data import SECTIONS, Study, find_studies, load_datalist, split_studies
-from monai_lipcar.errors import ConfigurationError, LipcarError, StudyError, WeightsError
+from monai_lipcar.errors import ConfigurationError, LipcarError, StudyError
 from monai_lipcar.log import quiet_readers
-from monai_lipcar.networks import file_sha256, load_weights
 from monai_lipcar.options import check_options, is_true, keep_paths_as_text, options_of_this_run
 from monai_lipcar.problem import AdamSolver, ProximalSolver
 
 __all__ = [
     "BundleRun",
+    "alpha_rule",
     "bundle_root",
     "bundle_version",
     "checksum",
@@ -55,105 +60,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-Network = TypeVar("Network", bound=nn.Module)
-
-
-def bundle_root(name: str) -> str:
-    """Folder of the bundle ``name``, from any working directory.
-
-    A config does not know its own path. Looked at in this order: the MONAI workflow that is reading the config; the
-    working directory, when it is the bundle; ``bundles/<name>`` in the working directory or above it; beside the
-    package, in a source checkout.
-
-    Raises:
-        ConfigurationError: the bundle is nowhere of these.
-    """
-    candidates = []
-    frame = inspect.currentframe()
-    while frame is not None:
-        config_root = getattr(frame.f_locals.get("self"), "__dict__", {}).get("config_root_path")
-        if config_root is not None:
-            candidates.append(Path(config_root).resolve().parent)
-            break
-        frame = frame.f_back
-    here = Path.cwd()
-    candidates.append(here)
-    candidates.extend(folder / "bundles" / name for folder in (here, *here.parents))
-    candidates.append(Path(__file__).resolve().parent.parent / "bundles" / name)
-    for candidate in candidates:
-        if _bundle_name(candidate) == name:
-            return str(candidate)
-    raise ConfigurationError(f"bundle {name!r} not found; pass --bundle_root DIR")
-
-
-def _bundle_name(folder: Path) -> str | None:
-    """The bundle's name in its metadata: its folder may be called otherwise."""
-    name = _metadata(folder).get("bundle")
-    return None if name is None else str(name)
-
-
-def bundle_version(root: str | Path) -> str | None:
-    """Version of the bundle in this folder, or None where its metadata gives none."""
-    version = _metadata(root).get("version")
-    return None if version is None else str(version)
-
-
-def _metadata(root: str | Path) -> dict[str, Any]:
-    """Content of a bundle's ``configs/metadata.json``; empty where there is none."""
-    try:
-        content = json.loads((Path(root) / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def find_weights(root: str | Path, operator: str, file: str = "model.pt") -> str:
-    """Path of an operator's weights: ``models/<file>`` of the bundle itself, else the operator bundle beside it.
-
-    Args:
-        root: folder of the bundle that asks.
-        operator: name of the operator bundle, e.g. ``"ph2l"``.
-        file: name in the bundle's own ``models/``; a packaged bundle carries its guess network as ``guess.pt``.
-    """
-    own = Path(root) / "models" / file
-    return str(own if own.is_file() else Path(root).parent / operator / "models" / "model.pt")
-
-
-def checksum(path: str | Path) -> str:
-    """SHA-256 of a weights file, for the record of a result.
-
-    Raises:
-        WeightsError: there is no such file.
-    """
-    if not Path(path).is_file():
-        raise WeightsError(f"no weights file at {path}; train the operator first or pass --checkpoint FILE")
-    return file_sha256(path)
-
-
-def weights_sha256(path: str | Path) -> str | None:
-    """SHA-256 that the bundle's metadata gives for a weights file, or None for files that it does not name."""
-    root = Path(path).parent.parent  # of the bundle in whose models/ the file lies, if it does
-    value = _metadata(root).get("weights_sha256", {}).get(f"{Path(path).parent.name}/{Path(path).name}")
-    return None if value is None else str(value)
-
-
-def load_operator(network: Network, path: str | Path, operator: str | None = None) -> Network:
-    """Load weights strictly, verified against what is known of them, into eval mode.
-
-    Weights that a bundle was released with have to have the checksum in its metadata, and were trained at the dose
-    fraction there (``"dose_fraction"``). Other files say their dose fraction themselves.
-
-    Args:
-        network: the module that the weights belong to.
-        path: weights file.
-        operator: name of the operator that the file must not contradict.
-
-    Raises:
-        WeightsError: see :func:`~monai_lipcar.networks.load_weights`.
-    """
-    sha256 = weights_sha256(path)
-    trained_fraction = None if sha256 is None else _metadata(Path(path).parent.parent).get("dose_fraction")
-    return load_weights(network, path, sha256, operator, trained_fraction).eval()
 
 
 def select_studies(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -87,9 +87,25 @@ class ExtraSeries(str, Enum):
     enhancement = "enhancement"
 
 
+def _number_or_auto(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor 'auto'.") from None
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print a line of JSON for scripts.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default the GPU where there is one.")]
-Alpha = Annotated[float | None, typer.Option(help="Weight of the prior; by default the bundle's.")]
+Alpha = Annotated[
+    Any,
+    typer.Option(
+        parser=_number_or_auto,
+        metavar="NUMBER|auto",
+        help="Weight of the prior; auto: from the noise of each study; by default the bundle's number.",
+    ),
+]
 MaxIterations = Annotated[
     int | None, typer.Option(min=1, help="Most iterations of the solver; by default the solver's.")
 ]

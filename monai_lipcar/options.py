@@ -35,8 +35,10 @@ PATHS = ("bundle_root", "dataset_dir", "datalist_file", "output_dir", "cache_dir
 
 _NO_OPTIONS = {"imports", "initialize", "run", "finalize"}
 """Entries of a config that are steps, not settings: to be overridden, but nothing to propose."""
-_OF_INVERSE_PROBLEMS = {"alpha", "solver", "max_iterations"}
+_OF_INVERSE_PROBLEMS = {"alpha", "alpha_rule", "solver", "max_iterations"}
 """Options that the bundles with an operator alone do not have."""
+_WORDS = {"alpha": "auto"}
+"""Options that take a word in place of a number."""
 _TRACKING = {"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
 """What MONAI's experiment tracking adds."""
 _MISSING = object()
@@ -46,8 +48,9 @@ def check_options(options: Mapping[str, Any], config: Mapping[str, Any]) -> None
     """Refuse options that a config does not have, and values that cannot be meant.
 
     A nested id (``train::trainer::max_epochs``, or with ``#``) may be new only as an argument of a component. Values
-    are compared with the config's: true or false for a bool, a number that is not negative for a number, a whole number
-    of at least 1 for a whole number that is not 0. Expressions and references are not looked into.
+    are compared with the config's: true or false for a bool, a number that is not negative for a number (for alpha also
+    the word "auto"), a whole number of at least 1 for a whole number that is not 0. Expressions and references are not
+    looked into.
 
     Args:
         options: id to value.
@@ -77,9 +80,10 @@ def check_options(options: Mapping[str, Any], config: Mapping[str, Any]) -> None
                     "out, or choose an inverse problem, such as ph2l_tv"
                 )
             raise ConfigurationError(f"unknown option --{name}; {_proposal(name, config)}")
-        expected = _mismatch(value, default)
+        expected = None if value == _WORDS.get(name, _MISSING) else _mismatch(value, default)
         if expected:
-            raise ConfigurationError(f"{name}: expected {expected}, got {value!r}")
+            word = f" or {_WORDS[name]!r}" if name in _WORDS else ""
+            raise ConfigurationError(f"{name}: expected {expected}{word}, got {value!r}")
     _check_device(options.get("device"))
 
 

@@ -160,6 +160,38 @@ def test_released_weights_have_the_dose_fraction_of_the_metadata(tmp_path: Path)
     bundle.load_operator(operator(0.1), path.with_name("other.pt"))  # not of the release
 
 
+def test_the_rule_for_alpha_is_the_bundle_s(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / NAME, alpha_rule={"operator_error": 0.004, "kappa": 2.0})
+    assert bundle.alpha_rule("auto", folder, 0.1) == {"operator_error": 0.004, "kappa": 2.0}
+    assert bundle.alpha_rule(0.01, folder, 0.1) is None
+    folder = make_bundle(tmp_path / "without")
+    assert bundle.alpha_rule(0.01, folder, 0.1) is None
+    with pytest.raises(
+        ConfigurationError, match=r"alpha: 'auto' has not been calibrated for the bundle tests_own; give"
+    ):
+        bundle.alpha_rule("auto", folder, 0.1)
+
+
+def test_the_ratio_goes_with_the_dose(tmp_path: Path) -> None:
+    measured = {"operator_error": 0.004, "kappa": 0.5, "ratio": 0.26, "dose_fraction": 0.2}
+    folder = make_bundle(tmp_path / NAME, alpha_rule=measured)
+    assert bundle.alpha_rule("auto", folder, 0.2) == {"operator_error": 0.004, "kappa": 0.5, "ratio": 0.26}
+    assert bundle.alpha_rule("auto", folder, 0.1) == {"operator_error": 0.004, "kappa": 0.5, "ratio": 0.13}
+
+
+def test_the_rule_for_alpha_belongs_to_the_weights(tmp_path: Path) -> None:
+    weights = tmp_path / "model.pt"
+    sha256 = save_weights(small_network(), weights)
+    measured = {"operator_error": 0.004, "kappa": 2.0, "weights_sha256": sha256}
+    folder = make_bundle(tmp_path / NAME, alpha_rule=measured)
+    assert bundle.alpha_rule("auto", folder, 0.2, weights) == {"operator_error": 0.004, "kappa": 2.0}
+    save_weights(small_network(1), weights)
+    with pytest.raises(
+        ConfigurationError, match="'auto' was calibrated for other weights of the bundle tests_own than"
+    ):
+        bundle.alpha_rule("auto", folder, 0.2, weights)
+
+
 @pytest.fixture
 def dataset_dir(tmp_path: Path) -> Path:
     """Ten studies of empty files: enough for everything that does not read them."""

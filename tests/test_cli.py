@@ -271,6 +271,16 @@ def test_run_and_report(command: Command, mixed: Path, tmp_path: Path) -> None:
     )
 
 
+def test_alpha_from_the_noise_of_the_study(command: Command, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = command("run", dataset, out, "--bundle", "physics_tv", "--alpha", "auto", "--device", "cpu")
+    assert ended.status == 0
+    record = json.loads((out / "random-0001" / "result.json").read_text())
+    assert record["alpha"] == record["alpha_choice"]["alpha"] > 0
+    page = (out / "random-0001" / "report.html").read_text()
+    assert "noise and operator explain a residual of" in page
+
+
 def test_run_reports_its_own_studies_only(
     command: Command, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -382,7 +392,10 @@ def test_unknown_path(arguments: tuple[str, ...], command: Command) -> None:
         ),
         (("--bundle", "h2l", "--solver", "paper"), "solver: the bundle h2l applies an operator"),
         (("--bundle", "physics_tv", "--denoise", "nonsense"), "unknown denoising method 'nonsense': expected one of "),
-        (("--bundle", "physics_tv", "--alpha", "-1"), "alpha: expected a number that is not negative, got -1.0"),
+        (
+            ("--bundle", "physics_tv", "--alpha", "-1"),
+            "alpha: expected a number that is not negative or 'auto', got -1.0",
+        ),
         (("--bundle", "physics_tv", "--device", "nonsense"), "device: 'nonsense' cannot be used"),
     ],
 )
@@ -398,3 +411,5 @@ def test_value_that_the_command_line_refuses(option: tuple[str, str], command: C
     ended = command("run", dataset, "out", *option)
     assert ended.status == 2
     assert option[0] in ended.err
+    if option[0] == "--alpha":
+        assert "'minus' is neither a number nor 'auto'" in ended.err

@@ -49,6 +49,7 @@ CONFIG: dict[str, Any] = {
         ("seed", 0),
         ("alpha", 0),
         ("alpha", 1e-3),
+        ("alpha", "auto"),
         ("amp", "false"),
         ("amp", True),
         ("patch_size", [64, 64]),
@@ -89,9 +90,10 @@ def test_options_that_can_be_used(name: str, value: Any) -> None:
         ("epochs", True, "epochs: expected a whole number of at least 1, got True"),
         ("epochs", "many", "epochs: expected a whole number of at least 1, got 'many'"),
         ("seed", -1, "seed: expected a whole number of at least 0, got -1"),
-        ("alpha", "auot", "alpha: expected a number that is not negative, got 'auot'"),
-        ("alpha", -0.1, "alpha: expected a number that is not negative, got -0.1"),
-        ("alpha", float("nan"), "alpha: expected a number that is not negative, got nan"),
+        ("alpha", "auot", "alpha: expected a number that is not negative or 'auto', got 'auot'"),
+        ("alpha", -0.1, "alpha: expected a number that is not negative or 'auto', got -0.1"),
+        ("alpha", float("nan"), "alpha: expected a number that is not negative or 'auto', got nan"),
+        ("epochs", "auto", "epochs: expected a whole number of at least 1, got 'auto'"),
         ("amp", "flase", "amp: expected true or false, got 'flase'"),
         ("amp", 1, "amp: expected true or false, got 1"),
     ],
@@ -102,7 +104,7 @@ def test_options_that_cannot(name: str, value: Any, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("name", ["alpha", "solver", "max_iterations"])
+@pytest.mark.parametrize("name", ["alpha", "alpha_rule", "solver", "max_iterations"])
 def test_options_of_an_inverse_problem_for_an_operator(name: str) -> None:
     message = f"^{name}: the bundle h2l applies an operator, it has no prior and no solver; leave the option out"
     with pytest.raises(ConfigurationError, match=message):

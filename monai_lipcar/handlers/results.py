@@ -187,6 +187,8 @@ class ResultWriter:
                 advice="check the intensities of the inputs, or use a smaller alpha",
             )
         metrics, warnings = None, list(state.record.get("warnings", ()))
+        if solve is not None and solve.alpha_choice is not None and solve.alpha_choice.warning:
+            warnings.append(solve.alpha_choice.warning)
         try:
             metrics = self._metrics(batch, prediction, scale, float(state.record.get("offset", 0.0)))
         except StudyError as error:

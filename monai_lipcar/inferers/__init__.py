@@ -12,7 +12,8 @@
 
 from __future__ import annotations
 
+from .automatic import AlphaChoice
 from .lip import LIPInferer, SolveRecord
 from .operator import OperatorInferer, volume_slice_axis
 
-__all__ = ["LIPInferer", "OperatorInferer", "SolveRecord", "volume_slice_axis"]
+__all__ = ["AlphaChoice", "LIPInferer", "OperatorInferer", "SolveRecord", "volume_slice_axis"]

@@ -13,9 +13,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from monai.data.meta_tensor import MetaTensor
@@ -25,11 +25,24 @@ from monai.utils import convert_to_dst_type
 from tqdm import tqdm
 
 from monai_lipcar.errors import ConfigurationError
-from monai_lipcar.problem import AdamSolver, LearnedInverseProblem, Prior, Solution, TotalVariation, frozen
+from monai_lipcar.problem import (
+    AdamSolver,
+    AlphaRule,
+    DiscrepancyPrinciple,
+    LearnedInverseProblem,
+    Prior,
+    Solution,
+    TotalVariation,
+    frozen,
+)
 
+from .automatic import AlphaChoice, choose_alpha
 from .operator import volume_slice_axis
 
 __all__ = ["LIPInferer", "SolveRecord"]
+
+_SLICES = 4
+"""Most slices that alpha is chosen on: one number needs no more."""
 
 
 class Solver(Protocol):
@@ -65,6 +78,8 @@ class SolveRecord:
     objective: list[list[float]] = field(default_factory=list)
     """The objective at the start and after each iteration of the slice."""
     network_evaluations: int = 0
+    alpha_choice: AlphaChoice | None = None
+    """How alpha was chosen, where it was."""
 
     def add(self, solution: Solution, residual: torch.Tensor) -> None:
         """Append the samples of one solve."""
@@ -91,7 +106,10 @@ class LIPInferer(Inferer):
     After a call ``residual`` holds Psi(x) - y (same type and shape as the result) and ``record`` the solver's record.
 
     Args:
-        alpha: weight of the prior (paper: 6e-3 for H2L-TV and PH2L-GenTV, 3e-3 for PH2L-TV).
+        alpha: weight of the prior (paper: 6e-3 for H2L-TV and PH2L-GenTV, 3e-3 for PH2L-TV); or ``"auto"``: one for
+            the volume from its own noise level.
+        alpha_rule: how it follows from that, which ``"auto"`` needs, see :class:`~monai_lipcar.problem.AlphaRule`. A
+            search for alpha takes the four slices (or as many as are solved together, if fewer) with most signal.
         prior: total variation by default. With a 3-D operator and a MetaTensor it takes the voxel size from the
             affine, unless it has one.
         guess: makes the prior one around a guess (GenTV): ``"pre"`` for the pre-dose image, or an end-to-end network
@@ -117,7 +135,7 @@ class LIPInferer(Inferer):
 
     def __init__(
         self,
-        alpha: float = 6e-3,
+        alpha: float | Literal["auto"] = 6e-3,
         prior: Prior | None = None,
         guess: str | Callable[[torch.Tensor], torch.Tensor] | None = None,
         solver: Solver | None = None,
@@ -125,13 +143,19 @@ class LIPInferer(Inferer):
         slice_batch_size: int = 4,
         slice_axis: int | None = None,
         progress: bool = True,
+        alpha_rule: AlphaRule | Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0:
-            raise ConfigurationError(f"alpha: expected a number that is not negative, got {alpha!r}")
+        if alpha != "auto" and (isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0):
+            raise ConfigurationError(f"alpha: expected a number that is not negative or 'auto', got {alpha!r}")
+        if alpha == "auto" and alpha_rule is None:
+            raise ConfigurationError(
+                "alpha: 'auto' needs alpha_rule, the measured error of the operator, and got none; give a number"
+            )
         if isinstance(guess, str) and guess != "pre":
             raise ConfigurationError(f"guess: expected 'pre', a network or nothing, got {guess!r}")
-        self.alpha = float(alpha)
+        self.alpha: float | Literal["auto"] = "auto" if alpha == "auto" else float(alpha)
+        self.alpha_rule = _as_rule(alpha_rule)
         self.prior = TotalVariation() if prior is None else prior
         self.guess = guess
         self.solver: Solver = AdamSolver() if solver is None else solver
@@ -155,7 +179,6 @@ class LIPInferer(Inferer):
             raise ConfigurationError(f"expected {slices}volumes (B, C, X, Y, Z), got shape {tuple(inputs.shape)}")
         if isinstance(self.guess, torch.nn.Module):
             self.guess.to(inputs.device)
-        record = SolveRecord(self.solver.describe(), self.alpha)
         with torch.inference_mode(False):
             # A copy: tensors made in inference mode cannot take part in anything that needs gradients
             data = (inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs).detach().clone().float()
@@ -167,12 +190,21 @@ class LIPInferer(Inferer):
             chunks = batch.split(self.slice_batch_size if by_slice else 1)
             unit = "volume" if data.ndim == 5 and not by_slice else "slice"
             with tqdm(total=len(batch), desc="solving", unit=unit, disable=not self.progress, leave=False) as bar:
+                alpha, choice, head = self.alpha, None, None
+                if alpha == "auto":
+                    choice, head = self._choose_alpha(inputs, batch, network, priors[0], bar)
+                    alpha = choice.alpha
+                record = SolveRecord(self.solver.describe(), alpha, alpha_choice=choice)
                 for chunk, prior in zip(chunks, itertools.cycle(priors), strict=False):
-                    solution, residual = self._solve(chunk.contiguous(), network, prior, _iteration_counter(bar))
+                    problem = self.problem(chunk.contiguous(), network, alpha, prior)
+                    solution = self.solver.solve(problem, problem.observed, _iteration_counter(bar))
+                    residual = _residual(problem, solution.image)
                     record.add(solution, residual)
                     images.append(solution.image)
                     residuals.append(residual)
                     bar.update(len(chunk))
+            if choice is not None and head is not None:
+                choice.reached = float(torch.cat(residuals)[head].double().square().mean().sqrt())
 
             def restore(parts: list[torch.Tensor]) -> torch.Tensor:
                 result = torch.cat(parts)
@@ -190,14 +222,43 @@ class LIPInferer(Inferer):
         affines = inputs.affine.reshape(-1, *inputs.affine.shape[-2:])
         return [self.prior.at_spacing(affine_to_spacing(affine).tolist()) for affine in affines]
 
-    def _solve(
+    def _choose_alpha(
+        self, inputs: torch.Tensor, batch: torch.Tensor, network: Callable[..., torch.Tensor], prior: Prior, bar: Any
+    ) -> tuple[AlphaChoice, torch.Tensor]:
+        if inputs.ndim == 5 and len(inputs) > 1:
+            raise ConfigurationError(f"alpha='auto' is for one volume at a time, got a batch of {len(inputs)}")
+        assert self.alpha_rule is not None
+        bar.set_description("choosing alpha")
+        chosen = choose_alpha(
+            batch,
+            volume_slice_axis(inputs, self.slice_axis) if batch.ndim == 5 else 0,
+            self.alpha_rule,
+            lambda samples: self.problem(samples, network, 0.0, prior),
+            self.solver,
+            # a fixed number of steps leads somewhere else from another start
+            DiscrepancyPrinciple(warm_start=not isinstance(self.solver, AdamSolver)),
+            min(_SLICES, self.slice_batch_size),
+            _iteration_counter(bar),
+        )
+        bar.set_description("solving")
+        return chosen
+
+    def problem(
         self,
         inputs: torch.Tensor,
         network: Callable[[torch.Tensor], torch.Tensor],
-        prior: Prior,
-        callback: Callable[[], None],
-    ) -> tuple[Solution, torch.Tensor]:
-        observed = inputs[:, -1:]
+        alpha: float,
+        prior: Prior | None = None,
+    ) -> LearnedInverseProblem:
+        """The inverse problem of some samples, with the guess made for them.
+
+        Args:
+            inputs: (B, C, *spatial) of the operator's dimensions, C = 1 or 2.
+            network: the forward operator.
+            alpha: weight of the prior.
+            prior: without the guess; by default the inferer's.
+        """
+        prior = self.prior if prior is None else prior
         pre = inputs[:, :1] if inputs.shape[1] == 2 else None
         with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
             if self.guess == "pre":
@@ -205,11 +266,23 @@ class LIPInferer(Inferer):
             elif callable(self.guess):
                 with frozen(self.guess):
                     prior = prior.around(self.guess(inputs))
-        problem = LearnedInverseProblem(network, observed, prior, self.alpha, pre)
-        solution = self.solver.solve(problem, observed, callback)
-        with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False), frozen(network):
-            residual = problem.residual(solution.image)
-        return solution, residual
+        return LearnedInverseProblem(network, inputs[:, -1:], prior, alpha, pre)
+
+
+def _residual(problem: LearnedInverseProblem, image: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad(), torch.autocast(image.device.type, enabled=False), frozen(problem.operator):
+        return problem.residual(image)
+
+
+def _as_rule(rule: AlphaRule | Mapping[str, float] | None) -> AlphaRule | None:
+    if rule is None or isinstance(rule, AlphaRule):
+        return rule
+    try:
+        return AlphaRule(**rule)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"alpha_rule: expected the numbers operator_error and kappa, perhaps ratio, got {rule!r} ({error})"
+        ) from error
 
 
 def _iteration_counter(bar: Any) -> Callable[[], None]:

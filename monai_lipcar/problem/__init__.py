@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from .adam import AdamSolver
 from .differences import finite_differences, transposed_differences
+from .discrepancy import AlphaRule, AlphaSearch, DiscrepancyPrinciple, discrepancy
 from .gain import operator_gain
 from .objective import LearnedInverseProblem, frozen
 from .priors import GeneralizedTotalVariation, Prior, TotalVariation
@@ -23,6 +24,9 @@ from .solution import Solution, Status
 
 __all__ = [
     "AdamSolver",
+    "AlphaRule",
+    "AlphaSearch",
+    "DiscrepancyPrinciple",
     "GeneralizedTotalVariation",
     "LearnedInverseProblem",
     "Prior",
@@ -31,6 +35,7 @@ __all__ = [
     "Solution",
     "Status",
     "TotalVariation",
+    "discrepancy",
     "finite_differences",
     "frozen",
     "operator_gain",

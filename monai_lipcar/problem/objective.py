@@ -113,6 +113,10 @@ class LearnedInverseProblem:
             None if self.pre is None else self.pre.index_select(0, indices),
         )
 
+    def at_alpha(self, alpha: float | PerSample) -> LearnedInverseProblem:
+        """The same problem with another weight of the prior."""
+        return LearnedInverseProblem(self.operator, self.observed, self.prior, alpha, self.pre)
+
     def simulate_low(self, image: ImageBatch) -> ImageBatch:
         """Psi(x): the low-dose image that ``image`` would have given."""
         return self.operator(self._inputs(image))

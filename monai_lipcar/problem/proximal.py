@@ -179,6 +179,7 @@ class ProximalSolver:
             enough = self.tolerance * torch.maximum(samples.point.exact, negligible[samples.index])
             inner = torch.maximum(_INNER * samples.decrease, _INNER_FLOOR * enough)
             trial = self._try(current, samples.point, samples.step, samples.dual, inner)
+            self._look_closer(current, samples, trial, enough)
             self._look_further(current, samples, trial, enough)
             samples.dual = trial.dual
             if len(history) == 1:
@@ -225,6 +226,20 @@ class ProximalSolver:
         gap: PerSample,
     ) -> Trial:
         return try_step(problem, point, step, dual, gap, self.max_prox_iterations)
+
+    def _look_closer(self, problem: LearnedInverseProblem, samples: _Samples, trial: Trial, enough: PerSample) -> None:
+        """Where the proximal map is too rough to tell what can be gained, as near a solution, make it exact."""
+        rows = ((trial.decrease < trial.gap) & (trial.gap > _INNER_FLOOR * enough)).nonzero()[:, 0]
+        if not len(rows):
+            return
+        closer = self._try(
+            problem.select(rows),
+            _select(samples.point, rows),
+            samples.step[rows],
+            trial.dual.index_select(0, rows),
+            _INNER_FLOOR * enough[rows],
+        )
+        _put(trial, rows, closer)
 
     def _look_further(self, problem: LearnedInverseProblem, samples: _Samples, trial: Trial, enough: PerSample) -> None:
         """Where a short step leaves little to gain, see what a longer one does, which costs no evaluation."""

@@ -174,6 +174,9 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         add("scale", "scale", f"{record['scale']:.5g}")
     if record.get("solver"):
         add("alpha", "alpha", f"{record['alpha']:g}")
+        if choice := record.get("alpha_choice"):
+            reached = f"{choice['wanted']:.4f} expected, {choice['reached']:.4f} found"
+            add("alpha_choice", "alpha from the noise", reached)
         evaluations = f", {record['network_evaluations']} evaluations" if "network_evaluations" in record else ""
         add("solver", "solver", f"{record['solver']['name']}, {record['iterations']} iterations{evaluations}")
         facts.append(("status", record["status"].replace("_", " "), STATUSES.get(record["status"], "")))

@@ -84,6 +84,8 @@ EXPLANATIONS = {
     "intensity range of the computation",
     "alpha": "weight of the prior against the data: the larger, the smoother the image, and the more of the low dose "
     "stays unexplained",
+    "alpha_choice": "residual over the head that noise and operator explain, and the one that is left with the alpha "
+    "that was chosen from the noise",
     "solver": "the algorithm that searched the image which explains the low dose",
     "status": "why the search ended, in the worst slice",
     "objective": "what the search makes small: half the squared residual plus alpha times the prior, summed over the "

@@ -25,6 +25,8 @@ import torch
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
 from monai_lipcar.handlers import SCHEMA_VERSION
+from monai_lipcar.networks import file_sha256
+from monai_lipcar.problem import AlphaRule
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -93,6 +95,41 @@ def test_evaluate_writes_a_summary(name: str, dataset: Path, tmp_path: Path, run
     assert summary["mean"]["simulated"]["ssim_head"] > 0.3
     rows = (out / "metrics.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 3 + lesions
+
+
+@pytest.mark.parametrize("file", ["inference.json", "evaluate.json"])
+def test_alpha_from_the_noise_of_the_study(file: str, dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
+    shutil.copytree(dataset / "random-0001", tmp_path / "data" / "one")
+    arguments = ("--dataset_dir", "data", "--output_dir", "out", "--registration_policy", "none")
+    run_bundle("physics_tv", file, *arguments, "--alpha", "auto")
+    record = json.loads((tmp_path / "out" / "one" / "result.json").read_text())
+    rule = config("physics_tv", "metadata.json")["alpha_rule"]
+    assert rule.pop("dose_fraction") == record["configuration"]["dose_fraction"]
+    assert record["configuration"]["alpha"] == "auto"
+    assert record["configuration"]["alpha_rule"] == rule
+    choice = record["alpha_choice"]
+    assert 0 < record["alpha"] == choice["alpha"]
+    assert choice["sigma"] == record["sigma"]
+    expected = AlphaRule(**rule)
+    assert choice["wanted"] == pytest.approx(expected.discrepancy(choice["sigma"]))
+    assert choice["alpha"] == pytest.approx(expected.alpha(choice["sigma"]))
+    assert choice["status"] == "proportional"
+    assert choice["reached"] == pytest.approx(choice["wanted"], rel=0.5)
+    again = run_bundle("physics_tv", file, *arguments, "--alpha", "auto")
+    assert "are finished already and are skipped" in again.stdout
+
+
+@pytest.mark.parametrize("name", INVERSE_PROBLEMS)
+def test_the_rule_for_alpha_is_that_of_the_weights(name: str) -> None:
+    rule = config(name, "metadata.json").get("alpha_rule")
+    if rule is None:
+        assert name != "physics_tv"
+        return
+    assert rule["operator_error"] > 0
+    assert rule["kappa"] >= 0
+    if name != "physics_tv":
+        operator = REPOSITORY / "bundles" / name.split("_")[0] / "models" / "model.pt"
+        assert rule["weights_sha256"] == file_sha256(operator)
 
 
 def test_published_solver_on_a_learned_operator(dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
@@ -259,6 +296,9 @@ def test_overrides_of_inverse_problems(name: str) -> None:
     content = config(name)
     assert {"alpha", "solver", "max_iterations", "device", "dataset_dir", "output_dir", "overwrite"} <= set(content)
     assert 0 < content["alpha"] < 0.1
+    for key in ("alpha", "alpha_rule"):
+        assert content[key] == config(name, "evaluate.json")[key]
+        assert content["configuration"][key] == content["inferer"][key] == f"@{key}"
     assert content["solver"] == config(name, "evaluate.json")["solver"] == "proximal"
 
 

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import torch
 from monai_lipcar.data import Study
 from monai_lipcar.handlers import configuration_changes, input_hashes, result_record
 from monai_lipcar.handlers.record import objective_history, plain
-from monai_lipcar.inferers import SolveRecord
+from monai_lipcar.inferers import AlphaChoice, SolveRecord
+from monai_lipcar.problem import AlphaRule
 
 
 def test_input_hashes_of_files_and_dicom_folders(tmp_path: Path) -> None:
@@ -152,6 +154,21 @@ def test_the_worst_slice_speaks_for_the_study(statuses: tuple[str, ...], expecte
     assert record["seconds"] == 1.235
     assert record["warnings"] == []
     assert record["scale"] is None
+
+
+def test_how_alpha_was_chosen() -> None:
+    solve = solve_record("converged")
+    assert result_record(Study("sub-01", {}), "ph2l_tv", {}, {}, solve, None, 1.0, "cpu")["alpha_choice"] is None
+    rule = AlphaRule(operator_error=0.003, kappa=1.5)
+    solve.alpha_choice = AlphaChoice(0.003, 0.01, rule, 0.0107, "met", 4, 31, [2, 3], 0.0108)
+    record = result_record(Study("sub-01", {}), "ph2l_tv", {}, {}, solve, None, 1.0, "cpu")
+    assert record["alpha"] == record["alpha_choice"]["alpha"] == 0.003
+    assert record["alpha_choice"] == {
+        **{"alpha": 0.003, "sigma": 0.01, "wanted": 0.0107, "reached": 0.0108},
+        "rule": {"operator_error": 0.003, "kappa": 1.5, "ratio": None},
+        **{"status": "met", "solves": 4, "network_evaluations": 31, "slices": [2, 3]},
+    }
+    assert json.loads(json.dumps(record)) == record
 
 
 def test_without_a_solver_there_is_nothing_about_one() -> None:

@@ -318,10 +318,14 @@ def test_inputs_of_another_kind(options: dict[str, Any], shape: tuple[int, ...],
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": -1e-3}, "alpha: expected a number that is not negative, got -0.001"),
-        ({"alpha": float("nan")}, "alpha: expected a number that is not negative, got nan"),
-        ({"alpha": "0.006x"}, "alpha: expected a number that is not negative, got '0.006x'"),
-        ({"alpha": True}, "alpha: expected a number that is not negative, got True"),
+        ({"alpha": -1e-3}, "alpha: expected a number that is not negative or 'auto', got -0.001"),
+        ({"alpha": float("nan")}, "alpha: expected a number that is not negative or 'auto', got nan"),
+        ({"alpha": "0.006x"}, "alpha: expected a number that is not negative or 'auto', got '0.006x'"),
+        ({"alpha": True}, "alpha: expected a number that is not negative or 'auto', got True"),
+        ({"alpha": "auot"}, "alpha: expected a number that is not negative or 'auto', got 'auot'"),
+        ({"alpha": "auto"}, "alpha: 'auto' needs alpha_rule, the measured error of the operator, and got none"),
+        ({"alpha_rule": {"kappa": 1.0}}, "alpha_rule: expected the numbers operator_error and kappa"),
+        ({"alpha_rule": {"operator_error": -1.0, "kappa": 1.0}}, "operator_error: expected a number that is not"),
         ({"guess": "low"}, "guess: expected 'pre', a network or nothing, got 'low'"),
     ],
 )

@@ -44,8 +44,9 @@ def options(dataset: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"alpha": "minus"}, "alpha: expected a number that is not negative, got 'minus'"),
-        ({"alpha": -1}, "alpha: expected a number that is not negative, got -1"),
+        ({"alpha": "minus"}, "alpha: expected a number that is not negative or 'auto', got 'minus'"),
+        ({"alpha": -1}, "alpha: expected a number that is not negative or 'auto', got -1"),
+        ({"alpha": "auot"}, "alpha: expected a number that is not negative or 'auto', got 'auot'"),
         ({"solver": "nonsense"}, "solver: expected 'proximal' or 'paper', got 'nonsense'"),
         ({"max_iterations": 0}, "max_iterations: expected a whole number of at least 1, got 0"),
         ({"dose_fraction": 2}, r"dose_fraction: expected low dose over high dose, in \(0, 1\], got 2"),

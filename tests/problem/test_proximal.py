@@ -92,6 +92,19 @@ def test_a_linear_problem_against_its_normal_equations() -> None:
     torch.testing.assert_close(solution.image.flatten(1), expected, atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("alpha", [3e-3, 6e-3, 2.4e-2])
+def test_from_the_solution_of_another_alpha(alpha: float) -> None:
+    """Near a solution there is little to gain, and a rough proximal map would not find it."""
+    problem = convolution_problem(alpha=alpha)
+    solver = ProximalSolver()
+    cold = solver.solve(problem, problem.observed)
+    start = solver.solve(convolution_problem(alpha=1.2e-2), problem.observed).image
+    warm = solver.solve(problem, start)
+    assert warm.status == ("converged", "converged")
+    assert (warm.objective[:, -1] <= 1.005 * cold.objective[:, -1]).all()
+    assert (warm.objective[:, -1] < warm.objective[:, 0]).all()
+
+
 def test_the_linear_dose_model_without_a_prior_gives_linear_extrapolation() -> None:
     pre, low = 0.3 * random_image(2, 1, 6, 5), 0.2 + 0.2 * random_image(2, 1, 6, 5, seed=1)
     problem = LearnedInverseProblem(LinearDoseOperator(0.5), low, TotalVariation(), alpha=0.0, pre=pre)

@@ -1,0 +1,142 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""One alpha for a volume, from its own noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from monai_lipcar.errors import StudyError
+from monai_lipcar.problem import AlphaRule, DiscrepancyPrinciple, LearnedInverseProblem
+from monai_lipcar.transforms import EstimateNoise
+from monai_lipcar.transforms.foreground import head_mask
+
+__all__ = ["AlphaChoice", "choose_alpha"]
+
+_FAR = 2.0
+"""How far the residual may be from what noise and operator explain."""
+
+
+@dataclass
+class AlphaChoice:
+    """The weight of the prior that was chosen for a volume, and why.
+
+    Args:
+        alpha: the weight.
+        sigma: noise level of the observed volume, estimated from itself.
+        rule: what alpha was chosen by.
+        wanted: discrepancy that noise and operator explain: root mean square of the residual over the head, on the
+            [0, 1] scale.
+        status: ``"proportional"`` where alpha follows from the noise; otherwise how the search for it ended, see
+            :class:`~monai_lipcar.problem.AlphaSearch`.
+        solves: solutions that were computed to find it.
+        network_evaluations: in all of them.
+        slices: what it was searched for on, along the slice axis from 0; empty where the volume was solved as a whole,
+            or nothing was searched for.
+        reached: discrepancy over the head of the whole volume in the end; None before.
+    """
+
+    alpha: float
+    sigma: float
+    rule: AlphaRule
+    wanted: float
+    status: str
+    solves: int = 0
+    network_evaluations: int = 0
+    slices: list[int] = field(default_factory=list)
+    reached: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """For the record of a result."""
+        return asdict(self)
+
+    @property
+    def warning(self) -> str | None:
+        """What the reader of the result has to know, where the residual is not what noise and operator explain."""
+        if self.reached is None:
+            return None
+        found = (
+            f"alpha {self.alpha:.3g}: the residual is {self.reached:.4f}, noise and operator explain {self.wanted:.4f}"
+        )
+        if self.reached > _FAR * self.wanted:
+            return f"{found}; check that dose fraction and sequence are those of the study"
+        if self.status == "alpha_limit" and self.reached < self.wanted:
+            return f"{found}, as much as the prior alone leaves; do not rely on the enhancement"
+        if self.reached < self.wanted / _FAR:
+            return f"{found}; the result shows noise of the low dose"
+        return None
+
+
+def choose_alpha(
+    batch: torch.Tensor,
+    axis: int,
+    rule: AlphaRule,
+    make_problem: Callable[[torch.Tensor], LearnedInverseProblem],
+    solver: Any,
+    principle: DiscrepancyPrinciple,
+    count: int,
+    callback: Callable[[], None] | None = None,
+) -> tuple[AlphaChoice, torch.Tensor]:
+    """Choose alpha for a volume.
+
+    Args:
+        batch: the slices of one volume (S, C, H, W), or the volume (1, C, X, Y, Z); the last channel is observed.
+        axis: slice axis of a volume that is solved as a whole.
+        rule: what alpha is chosen by.
+        make_problem: the inverse problem of some samples of the batch.
+        solver: solves it.
+        principle: how alpha is searched for.
+        count: slices to search for it on, those with the largest sum of the observed image over the head.
+        callback: called after each iteration of the solver.
+
+    Returns:
+        The choice, and the head (S, 1, H, W) or (1, 1, X, Y, Z).
+
+    Raises:
+        StudyError: the image does not tell how noisy it is, or shows no head.
+    """
+    whole = batch.ndim == 5
+    axis = axis if whole else 0
+    observed = (batch[0, -1] if whole else batch[:, -1]).cpu().numpy()
+    head = head_mask(observed, axis=axis)
+    sigma = EstimateNoise(axis)(observed[None])
+    if not np.isfinite(sigma):
+        raise StudyError(
+            "the noise level cannot be estimated, which alpha is chosen by",
+            member="low",
+            advice="give --alpha a number",
+        )
+    mask = torch.from_numpy(np.ascontiguousarray(head)).to(batch.device)
+    mask = mask[None, None] if whole else mask[:, None]
+    wanted, alpha = rule.discrepancy(sigma), rule.alpha(sigma)
+    if alpha is not None:
+        return AlphaChoice(alpha, sigma, rule, wanted, "proportional"), mask
+    chosen = [0]
+    if not whole:
+        signal = (batch[:, -1:] * mask).flatten(1).sum(dim=1)
+        chosen = sorted(signal.argsort(descending=True)[:count].tolist())
+    search = principle.choose(make_problem(batch[chosen].contiguous()), solver, wanted, mask[chosen], callback)
+    choice = AlphaChoice(
+        alpha=search.alpha,
+        sigma=sigma,
+        rule=rule,
+        wanted=wanted,
+        status=search.status,
+        solves=search.solves,
+        network_evaluations=search.network_evaluations,
+        slices=[] if whole else chosen,
+    )
+    return choice, mask
