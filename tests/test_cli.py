@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -31,46 +31,7 @@ from monai_lipcar.data.phantom import write_cohort
 VERBS = ("demo", "phantom", "simulate-dose", "check", "run", "evaluate", "report")
 
 
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """``python -m monai_lipcar``, in this process, from a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["monai_lipcar", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        assert code is None or isinstance(code, int)
-        return Ended(code or 0, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of one small study."""
-    folder = tmp_path_factory.mktemp("cohort")
-    options = {"shape": (64, 64, 4)}
-    write_cohort(folder, "random", 1, seed=5, tumor_free_fraction=0.0, anatomy_options=options, progress=False)
-    return folder
-
-
-@pytest.fixture
-def dataset(cohort: Path, tmp_path: Path) -> Path:
-    """A copy of the dataset."""
-    return Path(shutil.copytree(cohort, tmp_path / "data"))
+Command = Callable[..., Any]
 
 
 @pytest.fixture
@@ -278,7 +239,7 @@ def test_alpha_from_the_noise_of_the_study(command: Command, dataset: Path, tmp_
     record = json.loads((out / "random-0001" / "result.json").read_text())
     assert record["alpha"] == record["alpha_choice"]["alpha"] > 0
     page = (out / "random-0001" / "report.html").read_text()
-    assert "noise and operator explain a residual of" in page
+    assert "alpha from the noise" in page
 
 
 def test_run_reports_its_own_studies_only(
@@ -360,56 +321,3 @@ def test_demo(command: Command, tmp_path: Path) -> None:
     places = [Path(line.split(maxsplit=1)[1].split("  ")[-1].strip()) for line in ended.out.splitlines()[1:4]]
     assert [place.name for place in places] == ["high_sim.nii.gz", "figure.png", "report.html"]
     assert all(place.is_file() for place in places)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("check", "nowhere"),
-        ("run", "nowhere", "out"),
-        ("run", "nowhere", "out", "--bundle", "physics_tv"),
-        ("evaluate", "nowhere", "out", "--bundle", "physics_tv"),
-        ("simulate-dose", "nowhere", "out"),
-        ("report", "nowhere"),
-        ("report", "nowhere", "--dataset", "nowhere"),
-    ],
-)
-def test_unknown_path(arguments: tuple[str, ...], command: Command) -> None:
-    ended = command(*arguments)
-    assert ended.status == 1
-    assert ended.out == ""
-    (line,) = ended.err.splitlines()
-    assert line.startswith("error: ")
-    assert "nowhere" in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ("--bundle", "l2h", "--alpha", "0.1"),
-            "alpha: the bundle l2h applies an operator, it has no prior and no solver",
-        ),
-        (("--bundle", "h2l", "--solver", "paper"), "solver: the bundle h2l applies an operator"),
-        (("--bundle", "physics_tv", "--denoise", "nonsense"), "unknown denoising method 'nonsense': expected one of "),
-        (
-            ("--bundle", "physics_tv", "--alpha", "-1"),
-            "alpha: expected a number that is not negative or 'auto', got -1.0",
-        ),
-        (("--bundle", "physics_tv", "--device", "nonsense"), "device: 'nonsense' cannot be used"),
-    ],
-)
-def test_option_that_cannot_be_used(arguments: tuple[str, ...], message: str, command: Command, dataset: Path) -> None:
-    ended = command("run", dataset, "out", *arguments)
-    assert ended.status == 1
-    (line,) = ended.err.splitlines()
-    assert line.startswith(f"error: {message}")
-
-
-@pytest.mark.parametrize("option", [("--bundle", "nonsense"), ("--max-iterations", "0"), ("--alpha", "minus")])
-def test_value_that_the_command_line_refuses(option: tuple[str, str], command: Command, dataset: Path) -> None:
-    ended = command("run", dataset, "out", *option)
-    assert ended.status == 2
-    assert option[0] in ended.err
-    if option[0] == "--alpha":
-        assert "'minus' is neither a number nor 'auto'" in ended.err

@@ -126,14 +126,15 @@ def test_trainings_are_the_bundles_own(settings: Settings) -> None:
             assert given - {"config_file"} <= config.keys()
 
 
-def test_the_training_cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["forward", "end_to_end"])
+def test_the_training_cohort(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [
         replace(part, studies=1, anatomy_options={"shape": (48, 48, 3)})
         for part in training_cohort.PARTS
         if part.anatomy == "random"
     ]
     monkeypatch.setattr(training_cohort, "PARTS", parts)
-    datalist = training_cohort.write(tmp_path)
+    datalist = training_cohort.write(tmp_path, kind)
     training_studies, validation = (load_datalist(datalist, section) for section in ("training", "validation"))
     assert [study.study_id for study in training_studies] == ["fixed-random-0001", "vary-random-0001"]
     assert [study.acquisition is None for study in training_studies] == [True, False]

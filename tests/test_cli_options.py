@@ -1,0 +1,74 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Options of the command line: what cannot be used is said in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "nowhere"),
+        ("run", "nowhere", "out"),
+        ("run", "nowhere", "out", "--bundle", "physics_tv"),
+        ("evaluate", "nowhere", "out", "--bundle", "physics_tv"),
+        ("simulate-dose", "nowhere", "out"),
+        ("report", "nowhere"),
+        ("report", "nowhere", "--dataset", "nowhere"),
+    ],
+)
+def test_unknown_path(arguments: tuple[str, ...], command: Command) -> None:
+    ended = command(*arguments)
+    assert ended.status == 1
+    assert ended.out == ""
+    (line,) = ended.err.splitlines()
+    assert line.startswith("error: ")
+    assert "nowhere" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--bundle", "l2h", "--alpha", "0.1"),
+            "alpha: the bundle l2h applies an operator, it has no prior and no solver",
+        ),
+        (("--bundle", "h2l", "--solver", "paper"), "solver: the bundle h2l applies an operator"),
+        (("--bundle", "physics_tv", "--denoise", "nonsense"), "unknown denoising method 'nonsense': expected one of "),
+        (
+            ("--bundle", "physics_tv", "--alpha", "-1"),
+            "alpha: expected a number that is not negative or 'auto', got -1.0",
+        ),
+        (("--bundle", "physics_tv", "--device", "nonsense"), "device: 'nonsense' cannot be used"),
+    ],
+)
+def test_option_that_cannot_be_used(arguments: tuple[str, ...], message: str, command: Command, dataset: Path) -> None:
+    ended = command("run", dataset, "out", *arguments)
+    assert ended.status == 1
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("option", [("--bundle", "nonsense"), ("--max-iterations", "0"), ("--alpha", "minus")])
+def test_value_that_the_command_line_refuses(option: tuple[str, str], command: Command, dataset: Path) -> None:
+    ended = command("run", dataset, "out", *option)
+    assert ended.status == 2
+    assert option[0] in ended.err
+    if option[0] == "--alpha":
+        assert "'minus' is neither a number nor 'auto'" in ended.err
