@@ -27,6 +27,7 @@ from monai.transforms import Compose, LoadImaged
 from tqdm import tqdm
 
 from monai_lipcar.data import explain_failure, find_studies
+from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import refuse_input_folders, write_volume
 from monai_lipcar.errors import StudyError
@@ -272,19 +273,15 @@ def _check_record(folder: Path, made_with: dict[str, Any]) -> None:
 def _write(folder: Path, volumes: dict[str, MetaTensor], lesion: Path | None, record: dict[str, Any]) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    advice = "free space or choose another folder, then run again: finished studies are kept"
     try:
-        partial.mkdir(parents=True)
-        for name, volume in volumes.items():
-            write_volume(volume, partial / f"{name}.nii.gz")
-        if lesion is not None:
-            (shutil.copytree if lesion.is_dir() else shutil.copy)(lesion, partial / lesion.name)
-        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, folder)
-    except OSError as error:
-        raise StudyError(
-            f"the study cannot be written to {folder} ({error.strerror or error})",
-            study=folder.name,
-            advice="free space or choose another folder, then run again: finished studies are kept",
-        ) from error
+        with explain_write_failure(f"the study cannot be written to {folder}", folder.name, advice):
+            partial.mkdir(parents=True)
+            for name, volume in volumes.items():
+                write_volume(volume, partial / f"{name}.nii.gz")
+            if lesion is not None:
+                (shutil.copytree if lesion.is_dir() else shutil.copy)(lesion, partial / lesion.name)
+            (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

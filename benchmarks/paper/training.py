@@ -32,7 +32,7 @@ __all__ = ["EPOCHS", "Training", "folder_of", "train", "trainings"]
 logger = logging.getLogger(__name__)
 
 EPOCHS = {"ph2l": 1, "pl2h": 2, "h2l": 3, "l2h": 3}
-"""Of the shipped operators."""
+"""Of the operators that the training stage makes."""
 KINDS = {"ph2l": "forward", "h2l": "forward", "pl2h": "end_to_end", "l2h": "end_to_end"}
 PAPER_EPOCHS = 80
 OVERRIDES: dict[str, dict[str, str]] = {

@@ -12,14 +12,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from monai.transforms import LoadImage
 
 from monai_lipcar.data.studies import MEMBERS, Study, member_label, missing_member
 from monai_lipcar.errors import LipcarError, StudyError
 
-__all__ = ["explain_failure"]
+__all__ = ["explain_failure", "explain_write_failure", "without_paths"]
 
 
 def explain_failure(study: Study, error: BaseException) -> StudyError:
@@ -85,3 +87,35 @@ def _unreadable_member(study: Study) -> StudyError | None:
 def _one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+
+
+@contextmanager
+def explain_write_failure(what: str, study: str, advice: str = "free space, then run again") -> Iterator[None]:
+    """Within, an error of the file system becomes one that says what could not be done.
+
+    Args:
+        what: the beginning of the sentence, such as ``"the volumes cannot be written"``.
+        study: id of the study.
+        advice: what to do.
+
+    Raises:
+        StudyError: from within an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StudyError(f"{what} ({error.strerror or error})", study=study, advice=advice) from error
+
+
+def without_paths(text: str, paths: Iterable[Path]) -> str:
+    """The text with each of the paths, however it is written, replaced by its last part.
+
+    Example:
+        >>> without_paths("/data/jane/out/sub-01 holds another result", [Path("/data/jane/out")])
+        'out/sub-01 holds another result'
+    """
+    written = {str(form): path.name for path in paths for form in (path, path.absolute(), path.resolve())}
+    for form in sorted(written, key=len, reverse=True):  # a file before its folder
+        if written[form] and form != written[form]:
+            text = text.replace(form, written[form])
+    return text

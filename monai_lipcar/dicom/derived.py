@@ -22,6 +22,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from monai_lipcar import __version__
+from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.errors import StudyError
 
 from .header import number, words
@@ -105,7 +106,7 @@ def write_derived(
     if slope != 1.0:
         common.RescaleIntercept, common.RescaleSlope, common.RescaleType = "0", _decimal(slope), "US"
     dtype = "<i2" if stored.min() < 0 else "<u2"
-    try:
+    with explain_write_failure("the derived series cannot be written", study):
         folder.mkdir(parents=True, exist_ok=True)
         for index, one in enumerate(source.slices):
             image = copy_source(one.header, one.frame is not None)
@@ -115,12 +116,6 @@ def write_derived(
             image.SourceImageSequence = [_reference_to(other, index) for other in sources.values()]
             _set_pixels(image, stored[:, :, index].T.astype(dtype))
             _save(image, folder / f"{image.InstanceNumber:05d}.dcm")
-    except OSError as error:
-        raise StudyError(
-            f"the derived series cannot be written ({error.strerror or error})",
-            study=study,
-            advice="free space, then run again",
-        ) from error
     return {
         "series_uid": series_uid,
         "description": without_identity(str(common.SeriesDescription), source.series.header),

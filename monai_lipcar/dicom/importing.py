@@ -26,6 +26,7 @@ from monai.data import MetaTensor
 from monai_lipcar.data import Study
 from monai_lipcar.data.acquisition import write_acquisition
 from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import write_volume
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.physics.acquisition import Acquisition
@@ -223,7 +224,11 @@ def _described(pick: Pick) -> dict[str, Any]:
 
 
 def _write(place: Path, volumes: Mapping[str, MetaTensor], content: Mapping[str, Any]) -> None:
-    try:
+    with explain_write_failure(
+        f"the volumes cannot be written to {place.parent.name}/{place.name}",
+        place.name,
+        "free space or choose another folder for the results, then run again",
+    ):
         place.mkdir(parents=True, exist_ok=True)
         (place / SERIES_FILE).unlink(missing_ok=True)  # until all is there again
         for old in place.glob("*.nii.gz"):
@@ -233,12 +238,6 @@ def _write(place: Path, volumes: Mapping[str, MetaTensor], content: Mapping[str,
             write_volume(volume, partial)
             os.replace(partial, place / f"{name}.nii.gz")
         write_text(place / SERIES_FILE, json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise StudyError(
-            f"the volumes cannot be written to {place.parent.name}/{place.name} ({error.strerror or error})",
-            study=place.name,
-            advice="free space or choose another folder for the results, then run again",
-        ) from error
 
 
 def _read_json(file: Path) -> Any:

@@ -28,6 +28,7 @@ from monai.transforms import LoadImage
 
 from monai_lipcar.bundle import prepare_again
 from monai_lipcar.data import Study
+from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput
 from monai_lipcar.errors import StudyError
 
@@ -100,21 +101,15 @@ def write_derived_series(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         # values of the source that are not as they should be are carried over as they are, and not quoted in warnings
-        with disable_value_validation():
+        with explain_write_failure("the derived series cannot be written", study.study_id), disable_value_validation():
             written = {
                 kind: write_derived(kind, volume, partial / kind, sources, reference, record)
                 for kind, volume in volumes.items()
             }
-        content = json.dumps({"made_of": made_of, "series": written}, indent=2) + "\n"
-        (partial / _MANIFEST).write_text(content, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise StudyError(
-            f"the derived series cannot be written ({error.strerror or error})",
-            study=study.study_id,
-            advice="free space, then run again",
-        ) from error
+            content = json.dumps({"made_of": made_of, "series": written}, indent=2) + "\n"
+            (partial / _MANIFEST).write_text(content, encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for kind in written:

@@ -24,6 +24,7 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import Transform
 
 from monai_lipcar.data import Study, explain_failure
+from monai_lipcar.data.failures import without_paths
 from monai_lipcar.errors import StudyError
 from monai_lipcar.physics import Acquisition
 
@@ -83,9 +84,7 @@ def prepare_study(
 def _left_out(error: StudyError, study: Study) -> str:
     """The warning about a member that is not used; with file names only, since results are passed on."""
     reason = f"{error.reason}; {error.advice}" if error.advice else error.reason
-    for path in study.members.values():
-        for place in (path, path.absolute(), path.resolve()):
-            reason = reason.replace(str(place), path.name)
+    reason = without_paths(reason, study.members.values())
     return f"{error.member} was left out, and with it the metrics that need it: {reason}"
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.failures import without_paths
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import StudyError
 
-__all__ = ["FAILURES_FILE", "read_failures", "without_paths", "write_failures"]
+__all__ = ["FAILURES_FILE", "read_failures", "write_failures"]
 
 FAILURES_FILE = "failures.json"
 
@@ -63,17 +64,3 @@ def write_failures(output_dir: str | Path, requested: Sequence[Study], failures:
         write_text(path, json.dumps(content, indent=2) + "\n")
     else:
         path.unlink(missing_ok=True)
-
-
-def without_paths(text: str, paths: Iterable[Path]) -> str:
-    """The text with each of the paths, however it is written, replaced by its last part.
-
-    Example:
-        >>> without_paths("/data/jane/out/sub-01 holds another result", [Path("/data/jane/out")])
-        'out/sub-01 holds another result'
-    """
-    written = {str(form): path.name for path in paths for form in (path, path.absolute(), path.resolve())}
-    for form in sorted(written, key=len, reverse=True):  # a file before its folder
-        if written[form] and form != written[form]:
-            text = text.replace(form, written[form])
-    return text

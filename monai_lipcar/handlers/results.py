@@ -103,7 +103,12 @@ class ResultWriter:
             if existing is None:
                 todo.append(study)
                 continue
-            changed = configuration_changes(existing, self.bundle, self.configuration, input_hashes(study))
+            try:
+                hashes = input_hashes(study)
+            except OSError as problem:  # gone, or not to be read any more, since the result was made
+                self._fail(explain_failure(study, problem))
+                continue
+            changed = configuration_changes(existing, self.bundle, self.configuration, hashes)
             if changed:
                 error = StudyError(
                     f"{self.output_dir / study.study_id} holds the result of another run ({', '.join(changed)} differ)",
@@ -227,17 +232,13 @@ class ResultWriter:
             return not_judged("the network leaves no residual: nothing checks its image against the data")
         scale, offset = float(state.record.get("scale", 1.0)), float(state.record.get("offset", 0.0))
         axis = slice_axis(np.asarray(batch["low"].affine), batch["low"].shape[1:])
-
-        def slices_first(volume: torch.Tensor) -> np.ndarray:
-            return np.asarray(volume.as_subclass(torch.Tensor)[0].movedim(axis, 0).float().cpu().contiguous())
-
-        low = slices_first(batch["low"])
+        low = _slices_first(batch["low"], axis).numpy()
         with_pre: dict[str, Any] = {}
         if "pre" in batch and batch["image"].shape[0] == 2:
-            simulated = slices_first((prediction - offset) / scale)
-            with_pre = {"pre": slices_first(batch["pre"]), "low": low, "simulated": simulated}
+            simulated = _slices_first((prediction - offset) / scale, axis).numpy()
+            with_pre = {"pre": _slices_first(batch["pre"], axis).numpy(), "low": low, "simulated": simulated}
         return judge(
-            slices_first(inferer.residual[0]),
+            _slices_first(inferer.residual[0], axis).numpy(),
             head_mask(low, axis=0),
             state.record.get("sigma"),
             inferer.record.alpha,
@@ -267,11 +268,7 @@ class ResultWriter:
         axis = slice_axis(np.asarray(target.affine), target.shape[1:])
         spacing = [float(step) for step in affine_to_spacing(np.asarray(target.affine))]
         spacing.insert(0, spacing.pop(axis))
-
-        def slices_first(volume: torch.Tensor) -> torch.Tensor:
-            return volume.as_subclass(torch.Tensor)[0].movedim(axis, 0).float().cpu()
-
-        members = {name: slices_first(volume) for name, volume in scored.items()}
+        members = {name: _slices_first(volume, axis) for name, volume in scored.items()}
         pre, lesion = members.get("pre"), members.pop("lesion", None)
         reference = members.get("low" if not forward else "pre", members["high" if forward else "low"])
         head = torch.from_numpy(np.ascontiguousarray(head_mask(reference.numpy(), axis=0)))
@@ -287,7 +284,7 @@ class ResultWriter:
             images["low"] = members["low"]
             if pre is not None:
                 images["linear_extrapolation"] = linear_extrapolation(pre, members["low"], self.dose_fraction)
-        images["simulated"] = slices_first((prediction - offset) / scale)
+        images["simulated"] = _slices_first((prediction - offset) / scale, axis)
         table = study_metrics(
             images,
             members["low" if forward else "high"],
@@ -298,6 +295,11 @@ class ResultWriter:
             target_name="low" if forward else "high",
         )
         return {name: {key: value for key, value in row.items() if math.isfinite(value)} for name, row in table.items()}
+
+
+def _slices_first(volume: torch.Tensor, axis: int) -> torch.Tensor:
+    """(1, X, Y, Z) as (S, H, W), a plain tensor on the CPU."""
+    return volume.as_subclass(torch.Tensor)[0].movedim(axis, 0).float().cpu().contiguous()
 
 
 def _make_writable(folder: Path) -> None:

@@ -175,7 +175,6 @@ class DoseOperator(nn.Module):
             output = output.narrow(axis + 2, 0, side)
         return output
 
-    @torch.jit.unused
     def slope(self, image: torch.Tensor) -> torch.Tensor:
         """d s / d x of the skeleton (1 without one), (B, 1, *spatial): how much the operator listens to each voxel.
 

@@ -249,10 +249,8 @@ def voxel_slope(function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
         >>> voxel_slope(lambda image: image**2, torch.tensor([1.0, 3.0])).tolist()
         [2.0, 6.0]
     """
-    with torch.enable_grad():
-        point = image.detach().clone().requires_grad_(True)
-        (slope,) = torch.autograd.grad(function(point).sum(), point)
-    return slope
+    slope: Tensor = torch.func.jvp(function, (image,), (torch.ones_like(image),))[1]
+    return slope.detach()
 
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:

@@ -232,14 +232,7 @@ class ProximalSolver:
         rows = ((trial.decrease < trial.gap) & (trial.gap > _INNER_FLOOR * enough)).nonzero()[:, 0]
         if not len(rows):
             return
-        closer = self._try(
-            problem.select(rows),
-            _select(samples.point, rows),
-            samples.step[rows],
-            trial.dual.index_select(0, rows),
-            _INNER_FLOOR * enough[rows],
-        )
-        _put(trial, rows, closer)
+        self._again(problem, samples, trial, enough, rows)
 
     def _look_further(self, problem: LearnedInverseProblem, samples: _Samples, trial: Trial, enough: PerSample) -> None:
         """Where a short step leaves little to gain, see what a longer one does, which costs no evaluation."""
@@ -248,14 +241,20 @@ class ProximalSolver:
         if not len(rows):
             return
         samples.step[rows] = samples.best_step[rows] = samples.longest[rows]
-        longer = self._try(
+        self._again(problem, samples, trial, enough, rows)
+
+    def _again(
+        self, problem: LearnedInverseProblem, samples: _Samples, trial: Trial, enough: PerSample, rows: torch.Tensor
+    ) -> None:
+        """Replace the trials of some samples by exact ones, with their steps as they are now."""
+        exact = self._try(
             problem.select(rows),
             _select(samples.point, rows),
             samples.step[rows],
             trial.dual.index_select(0, rows),
             _INNER_FLOOR * enough[rows],
         )
-        _put(trial, rows, longer)
+        _put(trial, rows, exact)
 
     def _ended(self, samples: _Samples, trial: Trial, enough: PerSample, last: bool) -> dict[int, Status]:
         """Rows that are done, and why."""

@@ -58,18 +58,28 @@ from monai_lipcar.networks import DoseOperator, SSIML1Loss, file_sha256, load_we
 KEYS = ["pre", "low", "high"]
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_autocast_inferer_computes_in_bfloat16_and_returns_float32(enabled: bool) -> None:
+@pytest.mark.parametrize(
+    ("enabled", "capabilities", "computed_in"),
+    [
+        (True, {"avx512_bf16": True}, torch.bfloat16),
+        (True, {"bf16": True, "sve_bf16": False}, torch.bfloat16),
+        (True, {"avx2": True, "avx512_f": True, "avx512_bf16": False}, torch.float32),  # would imitate it, slowly
+        (False, {"avx512_bf16": True}, torch.float32),
+    ],
+)
+def test_autocast_inferer_computes_in_bfloat16_where_there_is_one_and_returns_float32(
+    enabled: bool, capabilities: dict[str, bool], computed_in: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     inner: list[torch.dtype] = []
     layer = nn.Conv2d(2, 1, 3)
     layer.register_forward_hook(lambda module, inputs, output: inner.append(output.dtype))
     images = torch.rand(2, 2, 8, 8)
     output = AutocastInferer(enabled)(images, layer)
     assert output.dtype == torch.float32
-    assert inner == [torch.bfloat16 if enabled else torch.float32]
+    assert inner == [computed_in]
     exact = layer(images)
-    assert torch.equal(output, exact) != enabled
-    torch.testing.assert_close(output, exact, atol=0.02, rtol=0)
+    torch.testing.assert_close(output, exact, atol=0.02 if computed_in == torch.bfloat16 else 1e-6, rtol=0)
     output.sum().backward()
     assert layer.weight.grad is not None
     assert layer.weight.grad.dtype == torch.float32

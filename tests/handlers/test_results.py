@@ -33,6 +33,7 @@ from monai_lipcar.data import Study, output
 from monai_lipcar.data.output import write_volume
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.handlers import SCHEMA_VERSION, ResultWriter, read_failures
+from monai_lipcar.networks import file_sha256
 
 SCALE = 200.0
 CONFIGURATION = {"alpha": 1e-4, "solver": "paper", "guess": "pre"}
@@ -199,6 +200,26 @@ def test_finished_studies_are_skipped(
     again = run([first, second], tmp_path / "out")  # nothing is left to do, which is a success
     again.finish()
     assert again.skipped == ["sub-01", "sub-02"]
+
+
+def test_a_finished_study_whose_input_cannot_be_read_fails_alone(
+    run: Run, write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = [write_study("sub-01"), write_study("sub-02")]
+    run(studies, tmp_path / "out")
+
+    def read(file: Path) -> str:  # root, who runs tests in containers, may read everything
+        if file.parent.name == "sub-01":
+            raise PermissionError(13, "Permission denied", str(file))
+        return file_sha256(file)
+
+    monkeypatch.setattr("monai_lipcar.handlers.record.file_sha256", read)
+    writer = ResultWriter(tmp_path / "out", "physics_tv", configuration=CONFIGURATION)
+    assert writer.pending(studies) == []
+    assert writer.skipped == ["sub-02"]
+    (failure,) = writer.failures
+    assert failure.study == "sub-01"
+    assert "Permission denied" in str(failure)
 
 
 @pytest.mark.parametrize("overwrite", [True, "true", "True"])
