@@ -25,11 +25,12 @@ from pathlib import Path
 from monai_lipcar.errors import LipcarError
 from monai_lipcar.log import quiet_readers
 
-from . import reproduction, settings, training
+from . import reproduction, settings, shipping, training
 from .protocols import default_denoiser
 
 WEIGHTS = "the bundles' own (default), the same trained here, or trained as the paper did on its cohort"
 STAGES = ("cohort", "training", "evaluation", "theory", "report")
+SHIP = "put the operators of --weights train into their bundles: weights, checksums, model cards"
 
 
 def main() -> None:
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder of cohorts, slices and rows; default: runs/paper[-quick]")
     parser.add_argument("--weights", choices=("shipped", "train", "paper"), default="shipped", help=WEIGHTS)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")
+    parser.add_argument("--ship", action="store_true", help=SHIP)
     parser.add_argument("--denoiser", help="of the paper's protocol; default: bm3d where it is installed, else nlm")
     parser.add_argument("--hospital-denoiser", help="of the hospital's protocol, after the noise; default: none")
     parser.add_argument("--device", default="cpu", help="torch device, e.g. cuda")
@@ -61,6 +63,10 @@ def main() -> None:
         splits = reproduction.write_cohorts(chosen)
         if arguments.weights != "shipped" and "training" in arguments.stages:
             training.train(chosen, denoiser)
+        if arguments.ship:
+            if arguments.weights != "train":
+                raise LipcarError("--ship is for --weights train: the others are not trained for the bundles")
+            shipping.ship(training.trainings(chosen, denoiser))
         if {"evaluation", "theory", "report"} & {*arguments.stages}:
             run = reproduction.Reproduction(chosen, splits, denoiser, arguments.hospital_denoiser)
             if "evaluation" in arguments.stages:

@@ -240,6 +240,7 @@ class FinalWeights:
         record = {
             **self.record,
             **({} if fractions is None else {"dose_fractions": list(fractions)}),
+            "precision": self._precision(),
             "epochs": engine.state.epoch,
             "iterations": engine.state.iteration,
             "validation": metrics,
@@ -249,6 +250,10 @@ class FinalWeights:
         }
         write_text(self.output_dir / "training.json", json.dumps(record, indent=2) + "\n")
         logger.info("weights: %s, validation: %s", path, metrics)
+
+    def _precision(self) -> str:
+        device = next(self.network.parameters()).device
+        return "bfloat16" if self.record.get("amp") and has_bfloat16(device) else "float32"
 
 
 def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Mapping[str, Any]]) -> None:
