@@ -22,7 +22,16 @@ from torch import nn
 from monai_lipcar.errors import ConfigurationError, WeightsError
 from monai_lipcar.networks import file_sha256, load_weights
 
-__all__ = ["alpha_rule", "bundle_root", "bundle_version", "checksum", "find_weights", "load_operator", "weights_sha256"]
+__all__ = [
+    "alpha_rule",
+    "bundle_metadata",
+    "bundle_root",
+    "bundle_version",
+    "checksum",
+    "find_weights",
+    "load_operator",
+    "weights_sha256",
+]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -57,17 +66,17 @@ def bundle_root(name: str) -> str:
 
 def _bundle_name(folder: Path) -> str | None:
     """The bundle's name in its metadata: its folder may be called otherwise."""
-    name = _metadata(folder).get("bundle")
+    name = bundle_metadata(folder).get("bundle")
     return None if name is None else str(name)
 
 
 def bundle_version(root: str | Path) -> str | None:
     """Version of the bundle in this folder, or None where its metadata gives none."""
-    version = _metadata(root).get("version")
+    version = bundle_metadata(root).get("version")
     return None if version is None else str(version)
 
 
-def _metadata(root: str | Path) -> dict[str, Any]:
+def bundle_metadata(root: str | Path) -> dict[str, Any]:
     """Content of a bundle's ``configs/metadata.json``; empty where there is none."""
     try:
         content = json.loads((Path(root) / "configs" / "metadata.json").read_text(encoding="utf-8"))
@@ -102,7 +111,7 @@ def checksum(path: str | Path) -> str:
 def weights_sha256(path: str | Path) -> str | None:
     """SHA-256 that the bundle's metadata gives for a weights file, or None for files that it does not name."""
     root = Path(path).parent.parent  # of the bundle in whose models/ the file lies, if it does
-    value = _metadata(root).get("weights_sha256", {}).get(f"{Path(path).parent.name}/{Path(path).name}")
+    value = bundle_metadata(root).get("weights_sha256", {}).get(f"{Path(path).parent.name}/{Path(path).name}")
     return None if value is None else str(value)
 
 
@@ -128,7 +137,7 @@ def alpha_rule(
     """
     if alpha != "auto":
         return None
-    metadata = _metadata(root)
+    metadata = bundle_metadata(root)
     name, measured = metadata.get("bundle", Path(root).name), dict(metadata.get("alpha_rule", {}))
     advice = "give --alpha a number, or measure it with benchmarks/alpha_auto.py and pass it as --alpha_rule"
     if not measured:
@@ -158,5 +167,5 @@ def load_operator(network: Network, path: str | Path, operator: str | None = Non
         WeightsError: see :func:`~monai_lipcar.networks.load_weights`.
     """
     sha256 = weights_sha256(path)
-    trained_fraction = None if sha256 is None else _metadata(Path(path).parent.parent).get("dose_fraction")
+    trained_fraction = None if sha256 is None else bundle_metadata(Path(path).parent.parent).get("dose_fraction")
     return load_weights(network, path, sha256, operator, trained_fraction).eval()

@@ -311,6 +311,21 @@ def report(
     raise typer.Exit(0 if _show_results(out, dataset) else 1)
 
 
+@app.command()
+def package(
+    bundle: Annotated[Bundle, typer.Argument(help="Which one.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder that gets the bundle's folder and its zip.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older package of the bundle.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a self-contained copy of a bundle, weights inside: a folder as in MONAI's model zoo, and a zip."""
+    from monai_lipcar.bundle_package import package_bundle
+
+    made = package_bundle(bundle.value, out, overwrite)
+    places = {"bundle": bundle.value, "folder": str(made.folder), "archive": str(made.archive)}
+    _tell({**places, "weights_sha256": made.weights_sha256}, f"{made.folder}\n{made.archive}", as_json)
+
+
 def _show_results(out: Path, dataset: Path | None, done: list[str] | None = None) -> bool:
     """Report every finished result, or those of ``done``; one line for each that cannot be, and False."""
     from monai_lipcar.data import explain_failure

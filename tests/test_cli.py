@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from monai_lipcar import cli
 from monai_lipcar.data.phantom import write_cohort
 
-VERBS = ("demo", "phantom", "simulate-dose", "check", "run", "evaluate", "report")
+VERBS = ("demo", "phantom", "simulate-dose", "check", "run", "evaluate", "report", "package")
 
 
 Command = Callable[..., Any]
@@ -313,6 +313,28 @@ def test_evaluate_without_a_single_result(command: Command, dataset: Path, tmp_p
     ended = command("evaluate", dataset, tmp_path / "out", "--bundle", "physics_tv")
     assert ended.status == 1
     assert "Traceback" not in ended.err
+
+
+def test_package(command: Command, tmp_path: Path) -> None:
+    ended = command("package", "physics_tv", tmp_path / "out", "--json")
+    assert ended.status == 0
+    made = json.loads(ended.out)
+    assert made["bundle"] == "physics_tv"
+    assert (made["folder"], made["archive"]) == tuple(
+        str(tmp_path / "out" / f"physics_tv{end}") for end in ("", ".zip")
+    )
+    metadata = json.loads((tmp_path / "out" / "physics_tv" / "configs" / "metadata.json").read_text())
+    assert made["weights_sha256"] == metadata["weights_sha256"]
+    assert Path(made["archive"]).is_file()
+    ended = command("package", "physics_tv", tmp_path / "out")
+    assert ended.status == 1
+    assert "exists already; choose another folder, or pass --overwrite" in ended.err
+    ended = command("package", "physics_tv", tmp_path / "out", "--overwrite")
+    assert ended.out.splitlines() == [made["folder"], made["archive"]]
+    ended = command("package", "physics", tmp_path / "out")
+    assert ended.status == 2
+    assert "'physics' is not one of" in ended.err
+    assert "'physics_tv'" in ended.err
 
 
 def test_demo(command: Command, tmp_path: Path) -> None:

@@ -193,6 +193,11 @@ class DoseOperator(nn.Module):
             notes["dose_fractions"] = list(self.trained_fractions)
             notes["skeleton"] = self.skeleton
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Files of version 0.1 have it among the weights: load_weights compares it, MONAI's exporters would refuse it.
+        state_dict.pop(f"{prefix}dose_fraction", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _skeleton_image(self, image: torch.Tensor, response: torch.Tensor | None) -> torch.Tensor:
         dose = image[:, -1:]
         if not self.dosed:
