@@ -25,16 +25,20 @@ from monai_lipcar.cli_options import (
     Alpha,
     Also,
     Anatomy,
+    Bids,
     Bundle,
     BundleDoseFraction,
     Denoise,
     Device,
     DoseFraction,
+    HighEntities,
     HighUid,
     Json,
+    LowEntities,
     LowUid,
     MaxIterations,
     Policy,
+    PreEntities,
     PreUid,
     RefineRegistration,
     RegistrationPolicy,
@@ -209,7 +213,10 @@ def check(
 def run(
     dataset: Annotated[
         Path,
-        typer.Argument(help="Dataset folder, folder of a DICOM examination, or folder of many.", show_default=False),
+        typer.Argument(
+            help="Dataset folder, folder of a DICOM examination, or folder of many; a BIDS dataset with --bids.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder of the results.")],
     bundle: Annotated[Bundle, typer.Option(help="What computes the image.")] = Bundle.ph2l_gentv,
@@ -229,31 +236,50 @@ def run(
     high_uid: HighUid = None,
     dicom: WriteDicom = None,
     also: Also = None,
+    bids: Bids = False,
+    pre_entities: PreEntities = None,
+    low_entities: LowEntities = None,
+    high_entities: HighEntities = None,
 ) -> None:
-    """Simulate the full dose of every study, with figures and reports; of DICOM examinations as DICOM series too."""
+    """Simulate the full dose of every study, with figures and reports; of DICOM and BIDS as DICOM and BIDS too."""
+    options: dict[str, Any] = {
+        "also": [one.value for one in also or ()],
+        "acquisition": _acquired(acquisition, None),
+        "dose_fraction": dose_fraction,
+        "alpha": alpha,
+        "solver": solver and solver.value,
+        "max_iterations": max_iterations,
+        "denoise": denoise,
+        "registration_policy": registration_policy.value,
+        "refine_registration": refine_registration,
+        "device": device,
+        "overwrite": overwrite,
+    }
+    uids = _given(pre_uid, low_uid, high_uid)
+    entities = _given(pre_entities, low_entities, high_entities)
+    if (uids or series_rules or dicom is not None) if bids else entities:
+        raise ConfigurationError("UIDs, --series-rules and --dicom are for DICOM, entities for --bids; leave them out")
+    if bids:
+        from monai_lipcar.bids import parse_entities, run_bids
+
+        chosen = {name: parse_entities(text) for name, text in entities.items()}
+        ended = run_bids(bundle.value, dataset, out, chosen, **options)
+        shown = _show_results(ended.results, None, ended.done, ended.studies)
+        if ended.done:
+            typer.echo(f"BIDS derivative: {out}")
+        raise typer.Exit(0 if ended.status == 0 and shown else 1)
     from monai_lipcar.dicom import SeriesChoice, run_folder
 
-    uids = {name: uid for name, uid in (("pre", pre_uid), ("low", low_uid), ("high", high_uid)) if uid}
     status, done, inputs = run_folder(
-        bundle.value,
-        dataset,
-        out,
-        SeriesChoice(series_rules, uids),
-        derived=dicom,
-        also=[one.value for one in also or ()],
-        acquisition=_acquired(acquisition, None),
-        dose_fraction=dose_fraction,
-        alpha=alpha,
-        solver=solver and solver.value,
-        max_iterations=max_iterations,
-        denoise=denoise,
-        registration_policy=registration_policy.value,
-        refine_registration=refine_registration,
-        device=device,
-        overwrite=overwrite,
+        bundle.value, dataset, out, SeriesChoice(series_rules, uids), derived=dicom, **options
     )
     shown = _show_results(out, inputs, done)
     raise typer.Exit(0 if status == 0 and shown else 1)
+
+
+def _given(pre: str | None, low: str | None, high: str | None) -> dict[str, str]:
+    """Options of the members, without those that were not given."""
+    return {name: text for name, text in (("pre", pre), ("low", low), ("high", high)) if text is not None}
 
 
 @app.command()
@@ -311,13 +337,16 @@ def report(
     raise typer.Exit(0 if _show_results(out, dataset) else 1)
 
 
-def _show_results(out: Path, dataset: Path | None, done: list[str] | None = None) -> bool:
+def _show_results(
+    out: Path, dataset: Path | None, done: list[str] | None = None, studies: list[Any] | None = None
+) -> bool:
     """Report every finished result, or those of ``done``; one line for each that cannot be, and False."""
     from monai_lipcar.data import explain_failure
     from monai_lipcar.report import finished_studies, write_index
 
     good = done is None or bool(done)
-    for study in finished_studies(out, dataset) if good else ():
+    finished = (studies if studies is not None else finished_studies(out, dataset)) if good else ()
+    for study in finished:
         if done is not None and study.study_id not in done:
             continue  # the result of another run
         try:
