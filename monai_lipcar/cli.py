@@ -270,6 +270,8 @@ def run(
         raise typer.Exit(0 if ended.status == 0 and shown else 1)
     from monai_lipcar.dicom import SeriesChoice, run_folder
 
+    if (dataset / "dataset_description.json").is_file():
+        typer.echo(f"{dataset} looks like a BIDS dataset, which is read with --bids", err=True)
     status, done, inputs = run_folder(
         bundle.value, dataset, out, SeriesChoice(series_rules, uids), derived=dicom, **options
     )

@@ -107,8 +107,8 @@ def run_bids(
         except StudyError as error:
             logger.error("%s", error)
             failures.append(error)
-    with tempfile.TemporaryDirectory() as folder:  # not in the results: paths of this machine are in it
-        datalist = Path(folder) / "datalist.json"
+    with tempfile.TemporaryDirectory() as temporary:  # not in the results: paths of this machine are in it
+        datalist = Path(temporary) / "datalist.json"
         status, done = run_by_acquisition(bundle, [*studies.values()], results, datalist, {**given, **options})
     if failures:
         _note(results, failures)
