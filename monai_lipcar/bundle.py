@@ -31,10 +31,11 @@ from monai_lipcar.bundle_folder import (
     load_operator,
     weights_sha256,
 )
-from monai_lipcar.data import SECTIONS, Study, find_studies, load_datalist, split_studies
+from monai_lipcar.data import SECTIONS, Study, find_studies, load_datalist, split_studies, write_datalist
 from monai_lipcar.errors import ConfigurationError, LipcarError, StudyError
 from monai_lipcar.log import quiet_readers
 from monai_lipcar.options import check_options, is_true, keep_paths_as_text, options_of_this_run
+from monai_lipcar.physics.acquisition import Acquisition
 from monai_lipcar.problem import AdamSolver, ProximalSolver
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "prepare_again",
     "reported",
     "run_bundle",
+    "run_by_acquisition",
     "run_studies",
     "select_studies",
     "training_split",
@@ -221,6 +223,46 @@ def run_studies(
             status = int(stop.code or 0)
         writer = workflow.parser.get_parsed_content("writer") if "writer" in workflow.parser else None
         return BundleRun(status, [] if writer is None else list(writer.done))
+
+
+def run_by_acquisition(
+    name: str,
+    studies: Sequence[Study],
+    output_dir: str | Path,
+    datalist_file: Path,
+    options: Mapping[str, Any],
+) -> BundleRun:
+    """Run a bundle over studies that say how they were acquired, those of one acquisition together.
+
+    Args:
+        name: bundle.
+        studies: the studies; one that says nothing was acquired as :class:`Acquisition` has it by default.
+        output_dir: folder of the results.
+        datalist_file: datalist of the studies, which is written.
+        options: further options of the bundle; where they tell the acquisition too, they win, and a study that says
+            another one fails.
+
+    Raises:
+        LipcarError: nothing could be run at all.
+    """
+    groups: dict[Acquisition, list[Study]] = {}
+    for study in studies:
+        groups.setdefault(study.acquisition or Acquisition(), []).append(study)
+    sections = {f"acquisition-{number}": group for number, group in enumerate(groups.values(), 1)}
+    if sections:
+        write_datalist(datalist_file, sections)
+    status = 0
+    done: list[str] = []
+    for section, acquisition in zip(sections, groups, strict=True):
+        run = run_studies(
+            name,
+            datalist_file.parent,
+            output_dir,
+            datalist_file=str(datalist_file),
+            **{"section": section, **acquisition.options(), **options},
+        )
+        status, done = status or run.status, [*done, *run.done]
+    return BundleRun(status, done)
 
 
 def prepare_again(study: Study, record: Mapping[str, Any]) -> dict[str, Any]:

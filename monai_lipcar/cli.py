@@ -25,16 +25,20 @@ from monai_lipcar.cli_options import (
     Alpha,
     Also,
     Anatomy,
+    Bids,
     Bundle,
     BundleDoseFraction,
     Denoise,
     Device,
     DoseFraction,
+    HighEntities,
     HighUid,
     Json,
+    LowEntities,
     LowUid,
     MaxIterations,
     Policy,
+    PreEntities,
     PreUid,
     RefineRegistration,
     RegistrationPolicy,
@@ -42,6 +46,7 @@ from monai_lipcar.cli_options import (
     Solver,
     WriteDicom,
 )
+from monai_lipcar.cli_show import print_table, show_result, show_results
 from monai_lipcar.errors import ConfigurationError, LipcarError
 from monai_lipcar.log import quiet_libraries
 
@@ -85,7 +90,7 @@ def demo(
 
     result = run_bundle("ph2l_gentv", sample_dataset_dir(), output, max_iterations=max_iterations, overwrite=True)
     for study in find_studies(sample_dataset_dir()):
-        _show(study, output)
+        show_result(study, output)
     raise typer.Exit(result)
 
 
@@ -209,7 +214,10 @@ def check(
 def run(
     dataset: Annotated[
         Path,
-        typer.Argument(help="Dataset folder, folder of a DICOM examination, or folder of many.", show_default=False),
+        typer.Argument(
+            help="Dataset folder, folder of a DICOM examination, or folder of many; a BIDS dataset with --bids.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder of the results.")],
     bundle: Annotated[Bundle, typer.Option(help="What computes the image.")] = Bundle.ph2l_gentv,
@@ -229,31 +237,52 @@ def run(
     high_uid: HighUid = None,
     dicom: WriteDicom = None,
     also: Also = None,
+    bids: Bids = False,
+    pre_entities: PreEntities = None,
+    low_entities: LowEntities = None,
+    high_entities: HighEntities = None,
 ) -> None:
-    """Simulate the full dose of every study, with figures and reports; of DICOM examinations as DICOM series too."""
+    """Simulate the full dose of every study, with figures and reports; of DICOM and BIDS as DICOM and BIDS too."""
+    options: dict[str, Any] = {
+        "also": [one.value for one in also or ()],
+        "acquisition": _acquired(acquisition, None),
+        "dose_fraction": dose_fraction,
+        "alpha": alpha,
+        "solver": solver and solver.value,
+        "max_iterations": max_iterations,
+        "denoise": denoise,
+        "registration_policy": registration_policy.value,
+        "refine_registration": refine_registration,
+        "device": device,
+        "overwrite": overwrite,
+    }
+    uids = _given(pre_uid, low_uid, high_uid)
+    entities = _given(pre_entities, low_entities, high_entities)
+    if (uids or series_rules or dicom is not None) if bids else entities:
+        raise ConfigurationError("UIDs, --series-rules and --dicom are for DICOM, entities for --bids; leave them out")
+    if bids:
+        from monai_lipcar.bids import parse_entities, run_bids
+
+        chosen = {name: parse_entities(text) for name, text in entities.items()}
+        ended = run_bids(bundle.value, dataset, out, chosen, **options)
+        shown = show_results(ended.results, None, ended.done, ended.studies)
+        if ended.done:
+            typer.echo(f"BIDS derivative: {out}")
+        raise typer.Exit(0 if ended.status == 0 and shown else 1)
     from monai_lipcar.dicom import SeriesChoice, run_folder
 
-    uids = {name: uid for name, uid in (("pre", pre_uid), ("low", low_uid), ("high", high_uid)) if uid}
+    if (dataset / "dataset_description.json").is_file():
+        typer.echo(f"{dataset} looks like a BIDS dataset, which is read with --bids", err=True)
     status, done, inputs = run_folder(
-        bundle.value,
-        dataset,
-        out,
-        SeriesChoice(series_rules, uids),
-        derived=dicom,
-        also=[one.value for one in also or ()],
-        acquisition=_acquired(acquisition, None),
-        dose_fraction=dose_fraction,
-        alpha=alpha,
-        solver=solver and solver.value,
-        max_iterations=max_iterations,
-        denoise=denoise,
-        registration_policy=registration_policy.value,
-        refine_registration=refine_registration,
-        device=device,
-        overwrite=overwrite,
+        bundle.value, dataset, out, SeriesChoice(series_rules, uids), derived=dicom, **options
     )
-    shown = _show_results(out, inputs, done)
+    shown = show_results(out, inputs, done)
     raise typer.Exit(0 if status == 0 and shown else 1)
+
+
+def _given(pre: str | None, low: str | None, high: str | None) -> dict[str, str]:
+    """Options of the members, without those that were not given."""
+    return {name: text for name, text in (("pre", pre), ("low", low), ("high", high)) if text is not None}
 
 
 @app.command()
@@ -295,7 +324,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(summary))
     elif summary["studies"]:
-        _print_table(summary["mean"])
+        print_table(summary["mean"])
         typer.echo(f"mean of {summary['studies']} studies; each of them in {out / 'metrics.csv'}")
     raise typer.Exit(status)
 
@@ -308,7 +337,7 @@ def report(
     ] = None,
 ) -> None:
     """Figure and HTML page of every finished result, and a page that lists all studies, the most concerning first."""
-    raise typer.Exit(0 if _show_results(out, dataset) else 1)
+    raise typer.Exit(0 if show_results(out, dataset) else 1)
 
 
 @app.command()
@@ -324,55 +353,6 @@ def package(
     made = package_bundle(bundle.value, out, overwrite)
     places = {"bundle": bundle.value, "folder": str(made.folder), "archive": str(made.archive)}
     _tell({**places, "weights_sha256": made.weights_sha256}, f"{made.folder}\n{made.archive}", as_json)
-
-
-def _show_results(out: Path, dataset: Path | None, done: list[str] | None = None) -> bool:
-    """Report every finished result, or those of ``done``; one line for each that cannot be, and False."""
-    from monai_lipcar.data import explain_failure
-    from monai_lipcar.report import finished_studies, write_index
-
-    good = done is None or bool(done)
-    for study in finished_studies(out, dataset) if good else ():
-        if done is not None and study.study_id not in done:
-            continue  # the result of another run
-        try:
-            _show(study, out)
-        except Exception as error:
-            typer.echo(f"no report: {explain_failure(study, error)}", err=True)
-            good = False
-    typer.echo(f"all studies, the most concerning first: {write_index(out)}")
-    return good
-
-
-def _show(study: Any, out: Path) -> None:
-    from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput
-    from monai_lipcar.report import study_report
-
-    places = study_report(study, out)
-    output = StudyOutput(out, study.study_id)
-    record = output.read() or {}
-    volumes = (output.folder / f"{name}.nii.gz" for name in ("high_sim", "low_sim"))
-    volume = next(path for path in volumes if path.exists())
-    typer.echo(f"study {study.study_id}")
-    typer.echo(f"  simulated volume  {volume}")
-    typer.echo(f"  figure            {places['figure']}")
-    typer.echo(f"  report            {places['report']}")
-    typer.echo(f"  verdict           {(record.get('verdict') or {}).get('level', 'not judged').replace('_', ' ')}")
-    if (output.folder / DERIVED_FOLDER).is_dir():
-        typer.echo(f"  DICOM series      {output.folder / DERIVED_FOLDER}")
-    if record.get("metrics"):
-        _print_table(record["metrics"], indent="  ")
-
-
-def _print_table(table: dict[str, dict[str, float]], indent: str = "") -> None:
-    from monai_lipcar.report import METRIC_NAMES
-
-    names = [name for name in METRIC_NAMES if any(name in row for row in table.values())]
-    width = max(len(METRIC_NAMES[name]) for name in names)
-    typer.echo(indent + " " * width + "".join(f"{image.replace('_', ' '):>22}" for image in table))
-    for name in names:
-        cells = "".join(f"{row[name]:>22.3f}" if name in row else " " * 22 for row in table.values())
-        typer.echo(f"{indent}{METRIC_NAMES[name]:<{width}}{cells}")
 
 
 def _tell(content: dict[str, Any], text: str, as_json: bool) -> None:

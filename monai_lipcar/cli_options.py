@@ -23,17 +23,21 @@ __all__ = [
     "Alpha",
     "Also",
     "Anatomy",
+    "Bids",
     "Bundle",
     "BundleDoseFraction",
     "Denoise",
     "Device",
     "DoseFraction",
     "ExtraSeries",
+    "HighEntities",
     "HighUid",
     "Json",
+    "LowEntities",
     "LowUid",
     "MaxIterations",
     "Policy",
+    "PreEntities",
     "PreUid",
     "RefineRegistration",
     "RegistrationPolicy",
@@ -81,7 +85,7 @@ class Bundle(str, Enum):
 
 
 class ExtraSeries(str, Enum):
-    """Derived series on demand."""
+    """Derived series or images on demand."""
 
     residual = "residual"
     enhancement = "enhancement"
@@ -144,5 +148,18 @@ WriteDicom = Annotated[
     ),
 ]
 Also = Annotated[
-    list[ExtraSeries] | None, typer.Option(help="A further derived DICOM series; may be given more than once.")
+    list[ExtraSeries] | None, typer.Option(help="A further derived DICOM series or BIDS image; may be repeated.")
+]
+Bids = Annotated[
+    bool, typer.Option("--bids", help="The input is a BIDS dataset; write the results as a BIDS derivative.")
+]
+_ENTITIES = "BIDS entities of the image {}, such as {}; by default what its name says."
+PreEntities = Annotated[
+    str | None, typer.Option("--pre-entities", metavar="TEXT", help=_ENTITIES.format("before contrast", "acq-pre"))
+]
+LowEntities = Annotated[
+    str | None, typer.Option("--low-entities", metavar="TEXT", help=_ENTITIES.format("at reduced dose", "ce-low"))
+]
+HighEntities = Annotated[
+    str | None, typer.Option("--high-entities", metavar="TEXT", help=_ENTITIES.format("at full dose", "ce-full"))
 ]

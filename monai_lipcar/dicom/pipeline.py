@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
-from monai_lipcar.bundle import bundle_root, run_studies
-from monai_lipcar.data import Study, explain_failure, find_studies, write_datalist
+from monai_lipcar.bundle import bundle_root, run_by_acquisition, run_studies
+from monai_lipcar.data import Study, explain_failure, find_studies
 from monai_lipcar.data.formats import SUFFIXES
 from monai_lipcar.data.output import refuse_input_folders
 from monai_lipcar.data.studies import MEMBERS
@@ -109,7 +109,7 @@ def run_folder(
         failed = derived and not _derive([(one, None) for one in _done(root, done)], results, also)
         return FolderRun(int(status or bool(failed)), done, root)
     config = ConfigParser.load_config_file(str(Path(bundle_root(bundle)) / "configs" / "inference.json"))
-    rules, known = load_rules(choice.rules), _acquisition({**config, **given})
+    rules, known = load_rules(choice.rules), Acquisition.of_options({**config, **given})
     examinations = _examinations(root, series, choice.uids)
     _refuse_places(examinations, root, results)
     imported, failures = [], []
@@ -129,7 +129,8 @@ def run_folder(
         except Exception as error:
             _tell(Study(examination.study_id, {}), error)
             failures.append(examination.study_id)
-    status, done = _compute(bundle, [one.study for one in imported], results, options)
+    datalist = results / INPUTS / "datalist.json"
+    status, done = run_by_acquisition(bundle, [one.study for one in imported], results, datalist, options)
     if derived is not False:
         pairs = [(one.study, {name: pick.series for name, pick in one.picks.items()}) for one in imported]
         derived_all = _derive([pair for pair in pairs if pair[0].study_id in done], results, also)
@@ -151,12 +152,6 @@ def _is_dataset(root: Path) -> bool:
         return False
 
 
-def _acquisition(options: Mapping[str, Any]) -> Acquisition:
-    """The acquisition that options of a bundle tell."""
-    names = {field.name: field.name for field in fields(Acquisition)} | {"r1": "relaxivity_r1", "r2": "relaxivity_r2"}
-    return Acquisition(**{name: options[option] for name, option in names.items()})
-
-
 def _examinations(root: Path, series: list[Series], uids: Mapping[str, str]) -> list[Examination]:
     """All examinations; where UIDs are given, the one that they are of."""
     wanted = {one.study_uid for one in series if one.uid in uids.values()}
@@ -169,29 +164,6 @@ def _refuse_places(examinations: Sequence[Examination], root: Path, results: Pat
             study = Study(examination.study_id, {"low": series.files[0]})
             refuse_input_folders(results, [study], root)
             refuse_input_folders(results / INPUTS, [study], root)
-
-
-def _compute(bundle: str, studies: Sequence[Study], results: Path, options: Mapping[str, Any]) -> tuple[int, list[str]]:
-    """Run the bundle over the studies, those of one acquisition together."""
-    groups: dict[Acquisition, list[Study]] = {}
-    for study in studies:
-        groups.setdefault(study.acquisition or Acquisition(), []).append(study)
-    sections = {f"acquisition-{number}": group for number, group in enumerate(groups.values(), 1)}
-    datalist = results / INPUTS / "datalist.json"
-    if sections:
-        write_datalist(datalist, sections)
-    status = 0
-    done: list[str] = []
-    for section, acquisition in zip(sections, groups, strict=True):
-        run = run_studies(
-            bundle,
-            datalist.parent,
-            results,
-            datalist_file=str(datalist),
-            **{"section": section, **acquisition.options(), **options},
-        )
-        status, done = status or run.status, [*done, *run.done]
-    return status, done
 
 
 def _done(root: Path, done: Sequence[str]) -> list[Study]:

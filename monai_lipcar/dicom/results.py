@@ -21,16 +21,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import LoadImage
-
-from monai_lipcar.bundle import prepare_again
 from monai_lipcar.data import Study
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput
 from monai_lipcar.errors import StudyError
+from monai_lipcar.volumes import EXTRA_VOLUMES, result_volumes
 
 from .derived import Source, write_derived
 from .header import words
@@ -41,7 +36,7 @@ __all__ = ["EXTRA_SERIES", "write_derived_series"]
 
 logger = logging.getLogger(__name__)
 
-EXTRA_SERIES = ("residual", "enhancement")
+EXTRA_SERIES = EXTRA_VOLUMES
 """Series that are written on demand."""
 _MANIFEST = "derived.json"
 
@@ -96,7 +91,7 @@ def write_derived_series(
     existing = _read_manifest(folder)
     if existing.get("made_of") == made_of:
         return {kind: folder / kind for kind in existing["series"]}
-    volumes = _volumes(study, record, output.folder, forward, also)
+    volumes = result_volumes(study, record, output.folder, also)
     partial = folder.with_name(f".partial-{DERIVED_FOLDER}")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -130,25 +125,3 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return dict(content) if complete else {}
-
-
-def _volumes(
-    study: Study, record: Mapping[str, Any], folder: Path, forward: bool, also: Sequence[str]
-) -> dict[str, MetaTensor]:
-    load = LoadImage(image_only=True, ensure_channel_first=True)
-    name = "low_sim" if forward else "high_sim"
-    volumes: dict[str, MetaTensor] = {name: load(folder / f"{name}.nii.gz")}
-    if "residual" in also:
-        if (folder / "residual.nii.gz").is_file():
-            volumes["residual"] = load(folder / "residual.nii.gz")
-        else:
-            logger.warning("study %s: there is no residual; the bundle solves no inverse problem", study.study_id)
-    if "enhancement" in also:
-        prepared = {} if forward else prepare_again(study, record)
-        if "pre" in prepared:
-            pre = torch.as_tensor(np.asarray(prepared["pre"])) * float(prepared["scale"])
-            simulated = volumes["high_sim"]
-            volumes["enhancement"] = MetaTensor(simulated.as_tensor() - pre, affine=simulated.affine)
-        else:
-            logger.warning("study %s: there is no enhancement without high dose and pre-dose image", study.study_id)
-    return volumes

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from .failed import FAILURES_FILE, read_failures
+from .failed import FAILURES_FILE, read_failures, write_failures
 from .record import SCHEMA_VERSION, configuration_changes, input_hashes, result_record
 from .results import ResultWriter
 from .summary import write_summary
@@ -25,5 +25,6 @@ __all__ = [
     "input_hashes",
     "read_failures",
     "result_record",
+    "write_failures",
     "write_summary",
 ]

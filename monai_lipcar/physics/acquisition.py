@@ -26,6 +26,9 @@ from monai_lipcar.physics.spoiled_gradient_echo import SpoiledGradientEcho
 
 __all__ = ["Acquisition"]
 
+_OPTIONS = {"r1": "relaxivity_r1", "r2": "relaxivity_r2"}
+"""What the bundles call what is called otherwise here."""
+
 
 @dataclass(frozen=True)
 class Acquisition:
@@ -95,6 +98,11 @@ class Acquisition:
             raise ConfigurationError(f"expected 'dose_fraction', got the keys {sorted(content)}")
         return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
 
+    @classmethod
+    def of_options(cls, options: Mapping[str, Any]) -> Acquisition:
+        """From all options of a bundle, or its config; the reverse of :meth:`options`."""
+        return cls(**{field.name: options[_OPTIONS.get(field.name, field.name)] for field in fields(cls)})
+
     @property
     def signal_model(self) -> SignalModel:
         """The sequence."""
@@ -109,8 +117,7 @@ class Acquisition:
 
     def options(self) -> dict[str, float | None]:
         """The same as options of the bundles."""
-        renamed = {"r1": "relaxivity_r1", "r2": "relaxivity_r2"}
-        return {renamed.get(name, name): value for name, value in asdict(self).items()}
+        return {_OPTIONS.get(name, name): value for name, value in asdict(self).items()}
 
     def response(self) -> DoseResponse:
         """What the reduced dose leaves of the enhancement of the reference tissue, as learned operators start from."""

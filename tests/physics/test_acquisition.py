@@ -33,6 +33,13 @@ def test_differences_of_more_than_a_percent() -> None:
     assert Acquisition().differences(Acquisition(0.21, flip_angle_deg=20.0)) == ["dose_fraction", "flip_angle_deg"]
 
 
+def test_options_and_back() -> None:
+    acquisition = Acquisition(0.1, 8.0, 3.0, 15.0, 5.0, 7.1)
+    assert Acquisition.of_options({"alpha": 0.001, **acquisition.options()}) == acquisition
+    with pytest.raises(KeyError):
+        Acquisition.of_options({"dose_fraction": 0.1})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
