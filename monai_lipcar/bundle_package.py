@@ -124,7 +124,8 @@ def _write_folder(root: Path, folder: Path) -> dict[str, str]:
     }
     fractions = {bundle_metadata(path.parent.parent).get("dose_fraction") for path in sources.values()} - {None}
     if len(fractions) > 1:
-        raise WeightsError(f"the operators of {root} are trained at different dose fractions: {sorted(map(str, fractions))}")
+        told = ", ".join(sorted(map(str, fractions)))
+        raise WeightsError(f"the operators of {root} are trained at different dose fractions: {told}")
     if fractions:
         metadata["dose_fraction"] = fractions.pop()
     (folder / _METADATA).write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
