@@ -124,7 +124,7 @@ def _write_folder(root: Path, folder: Path) -> dict[str, str]:
     }
     fractions = {bundle_metadata(path.parent.parent).get("dose_fraction") for path in sources.values()} - {None}
     if len(fractions) > 1:
-        told = ", ".join(sorted(map(str, fractions)))
+        told = sorted(fractions, key=str)
         raise WeightsError(f"the operators of {root} are trained at different dose fractions: {told}")
     if fractions:
         metadata["dose_fraction"] = fractions.pop()
