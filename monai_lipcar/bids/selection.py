@@ -137,14 +137,12 @@ def _by_names(member: str, free: Sequence[Image]) -> tuple[list[Image], str]:
     if told := [image for image in dosed if dose_entities(member, image.name.entities)]:
         return told, f"its name says a {'reduced' if member == 'low' else 'full'} dose"
     if member == "high":
-        return [
-            image for image in dosed if not dose_entities("low", image.name.entities)
-        ], "it is the other one with agent"
-    others = [image for image in dosed if not dose_entities("high", image.name.entities)] if len(dosed) != 2 else dosed
+        others = [image for image in dosed if not dose_entities("low", image.name.entities)]
+        return others, "it is the other one with agent"
     for key in _DOSES:
-        doses = [number(image.sidecar, key) for image in others]
-        if len(others) == 2 and None not in doses and doses[0] != doses[1]:
-            return [min(others, key=lambda image: number(image.sidecar, key) or 0.0)], f"its {key} is the smaller one"
+        doses = {number(image.sidecar, key) or 0.0: image for image in dosed}
+        if len(dosed) == len(doses) == 2 and min(doses) > 0:
+            return [doses[min(doses)]], f"its {key} is the smaller one"
     return [], ""
 
 
