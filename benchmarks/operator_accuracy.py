@@ -20,7 +20,8 @@ whole slices, the table has the error in enhancing tissue and the gain of the op
 eigenvalue of J^T J for its Jacobian J in the dose image: whole-slice numbers hide what an inversion multiplies by one
 over the dose fraction.
 
-Writes ``benchmarks/results/operator_accuracy.json``; a variant that has finished is not trained again.
+Writes ``benchmarks/results/operator_accuracy.json``; a variant that is in there or in the output folder with the same
+settings (``made_with``) is not trained again.
 """
 
 from __future__ import annotations
@@ -140,34 +141,53 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=results)
     arguments = parser.parse_args()
 
-    content: dict[str, Any] = {
-        "steps": arguments.steps,
-        "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
-        "operators": {},
-    }
     jobs = [(operator, *variant) for operator in arguments.operators for variant in variants(operator).items()]
     if arguments.only:
         jobs = [job for job in jobs if job[1].startswith(tuple(arguments.only))]
+    rows = finished(jobs, arguments)
     for operator, name, variant in tqdm(jobs, desc="variants"):
-        slug = "".join(letter if letter.isalnum() else "-" for letter in name)
-        file = (
-            arguments.output / f"{operator}-{slug}-{arguments.steps}-{fingerprint(operator, variant, arguments)}.json"
-        )
-        if not file.is_file():
-            row = evaluate(operator, variant, arguments)
-            write_text(file, json.dumps(row))
-        row = json.loads(file.read_text(encoding="utf-8"))
-        content["operators"].setdefault(operator, {})[name] = row
-        logger.info("%s, %s: %s", operator, name, row)
-        arguments.results.parent.mkdir(parents=True, exist_ok=True)
+        if (operator, name) not in rows:
+            rows[operator, name] = evaluate(operator, variant, arguments)
+            write_text(place(operator, variant, arguments), json.dumps(rows[operator, name]))
+        logger.info("%s, %s: %s", operator, name, rows[operator, name])
+        content: dict[str, Any] = {
+            "steps": arguments.steps,
+            "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
+            "operators": {},
+            "made_with": {},
+        }
+        for one, variant_name, settings in jobs:
+            if (one, variant_name) in rows:
+                content["operators"].setdefault(one, {})[variant_name] = rows[one, variant_name]
+                content["made_with"].setdefault(one, {})[variant_name] = fingerprint(one, settings, arguments)
         write_text(arguments.results, json.dumps(content, indent=2) + "\n")
+
+
+def finished(jobs: list[tuple[str, str, Variant]], arguments: argparse.Namespace) -> dict[tuple[str, str], Any]:
+    """Rows that were measured with these settings, here or where the published results come from."""
+    published = json.loads(arguments.results.read_text(encoding="utf-8")) if arguments.results.is_file() else {}
+    rows = {}
+    for operator, name, variant in jobs:
+        file = place(operator, variant, arguments)
+        if file.is_file():
+            rows[operator, name] = json.loads(file.read_text(encoding="utf-8"))
+        elif published.get("made_with", {}).get(operator, {}).get(name) == fingerprint(operator, variant, arguments):
+            rows[operator, name] = published["operators"][operator][name]
+    return rows
+
+
+def place(operator: str, variant: Variant, arguments: argparse.Namespace) -> Path:
+    """Where the row of a variant is kept."""
+    folder: Path = arguments.output / "variants"
+    return folder / f"{fingerprint(operator, variant, arguments)}.json"
 
 
 def fingerprint(operator: str, variant: Variant, arguments: argparse.Namespace) -> str:
     """Of what a variant is trained with, so that a result of other settings is not taken for it."""
     config = (REPOSITORY / "bundles" / operator / "configs" / "train.json").read_text(encoding="utf-8")
     studies = arguments.datalist_file.read_text(encoding="utf-8")
-    return hashlib.sha256(f"{variant}{config}{studies}".encode()).hexdigest()[:8]
+    settings = f"{operator}{variant}{arguments.steps}{config}{studies}"
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def evaluate(operator: str, variant: Variant, arguments: argparse.Namespace) -> dict[str, float]:
