@@ -27,7 +27,8 @@ from monai_lipcar.errors import ConfigurationError, WeightsError
 
 __all__ = ["BundlePackage", "package_bundle"]
 
-_WEIGHTS = {"checkpoint": "model.pt", "guess_checkpoint": "guess.pt"}  # entry of inference.json: file in models/
+_WEIGHTS = {"checkpoint": "model.pt", "guess_checkpoint": "guess_model.pt"}
+"""Entry of inference.json to file in models/. MONAI Label takes the file with the shortest name for the network."""
 _METADATA = "configs/metadata.json"
 
 

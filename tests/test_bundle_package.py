@@ -33,7 +33,7 @@ WEIGHTS = {
     "ph2l": {"model.pt": "ph2l"},
     "h2l_tv": {"model.pt": "h2l"},
     "ph2l_tv": {"model.pt": "ph2l"},
-    "ph2l_gentv": {"model.pt": "ph2l", "guess.pt": "pl2h"},
+    "ph2l_gentv": {"model.pt": "ph2l", "guess_model.pt": "pl2h"},
     "physics_tv": {},
 }
 LARGEST = 25e6  # bytes of a file in the model zoo
