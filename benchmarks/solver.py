@@ -43,7 +43,7 @@ from benchmarks.race.peer import load_deepinv, peer_racers  # noqa: E402
 from benchmarks.race.problems import BUNDLES, Problems  # noqa: E402
 from benchmarks.race.racers import Racer, own_racers  # noqa: E402
 from benchmarks.race.run import LEVELS, Race, Row  # noqa: E402
-from benchmarks.race.summary import ADAM, against_adam, summarize  # noqa: E402
+from benchmarks.race.summary import ADAM, BATCHED, against_adam, summarize  # noqa: E402
 from monai_lipcar.data.atomic import write_text  # noqa: E402
 from monai_lipcar.log import quiet_readers  # noqa: E402
 
@@ -60,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of the cohorts and of what is finished")
     parser.add_argument("--slices", type=int, default=24)
-    parser.add_argument("--peer-slices", type=int, default=4, help="slices that deepinv gets; it takes long")
+    parser.add_argument("--batched-slices", type=int, default=8, help="of them, that batched Adam gets: it takes long")
+    parser.add_argument("--peer-slices", type=int, default=4, help="of them, that deepinv gets, for the same reason")
     parser.add_argument("--batch-size", type=int, default=4, help="slices that are solved together")
     parser.add_argument("--bundles", nargs="+", choices=list(BUNDLES), default=["ph2l_tv", "h2l_tv"])
     parser.add_argument("--levels", nargs="+", type=float, default=list(LEVELS), help="noise that is added")
@@ -91,7 +92,10 @@ def run(chosen: argparse.Namespace, problems: Problems) -> dict[str, Any]:
     }
     races: dict[str, dict[str, dict[str, Row]]] = {}
     for bundle in chosen.bundles:
-        racers: list[tuple[Racer, int]] = [(racer, len(problems.names)) for racer in own_racers(chosen.batch_size)]
+        racers: list[tuple[Racer, int]] = [
+            (racer, chosen.batched_slices if racer.name == BATCHED else len(problems.names))
+            for racer in own_racers(chosen.batch_size)
+        ]
         if deepinv is not None and not bundle.endswith("gentv"):  # it has no generalized total variation
             racers += [(racer, chosen.peer_slices) for racer in peer_racers(deepinv, problems.gain(bundle))]
         race = Race(problems, bundle, racers, Parts(chosen.output / "parts"))

@@ -77,6 +77,8 @@ def summarize(rows: Mapping[str, Row], adam: Mapping[str, Row], threads: int, ra
 def against_adam(rows: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
     """What the proximal solver saves, slice against slice: medians of ratios to all that the published one did.
 
+    Batched Adam may have had fewer of the slices.
+
     Args:
         rows: racer to slice to what it did.
     """
@@ -85,7 +87,7 @@ def against_adam(rows: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
     there = {name: index for name, index in reached.items() if index is not None}
 
     def ratio(of: Mapping[str, Row], key: str, to: str) -> float | None:
-        return _median([of[name][key] / proximal[name][to][index] for name, index in there.items()])
+        return _median([of[name][key] / proximal[name][to][index] for name, index in there.items() if name in of])
 
     def difference(metric: str) -> float:
         return statistics.fmean(row[metric] - adam[name][metric] for name, row in proximal.items())

@@ -49,6 +49,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_race(problems: Problems, tmp_path: Path) -> None:
     chosen = argparse.Namespace(
         output=tmp_path,
+        batched_slices=2,
         peer_slices=1,
         batch_size=2,
         bundles=["ph2l_tv"],

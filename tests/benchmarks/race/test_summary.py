@@ -40,7 +40,7 @@ def row(objective: list[float], seconds: float, steps: int, psnr: float) -> dict
 
 ROWS = {
     ADAM: {"a": row([9.0, 5.0, 3.0, 2.0], 8.0, 4, 30.0), "b": row([9.0, 5.0, 3.0, 2.0], 8.0, 4, 31.0)},
-    BATCHED: {"a": row([9.0, 5.0, 3.0, 2.0], 4.0, 4, 30.0), "b": row([9.0, 5.0, 3.0, 2.0], 4.0, 4, 31.0)},
+    BATCHED: {"a": row([9.0, 5.0, 3.0, 2.0], 4.0, 4, 30.0)},  # on fewer slices
     PROXIMAL: {"a": row([9.0, 1.0], 1.0, 2, 30.5), "b": row([9.0, 3.0], 1.0, 2, 31.0)},
 }
 
