@@ -38,6 +38,7 @@ from monai_lipcar.problem import (
 
 from .automatic import AlphaChoice, choose_alpha
 from .operator import volume_slice_axis
+from .slicewise import SlicewiseOperator
 
 __all__ = ["LIPInferer", "SolveRecord"]
 
@@ -100,8 +101,8 @@ class LIPInferer(Inferer):
 
     The inputs' channels are (pre, observed), or (observed) for an operator without a pre-dose image; ``network`` is
     the forward operator. A 2-D operator is inverted slice by slice, in batches of slices that are independent
-    problems; a 3-D operator is inverted on the volume. Works under ``no_grad``, ``inference_mode`` and autocast, as
-    evaluators and MONAI Label call it; the computation is in float32.
+    problems, or on the volume with a prior across its slices; a 3-D operator is inverted on the volume. Works under
+    ``no_grad``, ``inference_mode`` and autocast, as evaluators and MONAI Label call it; the computation is in float32.
 
     After a call ``residual`` holds Psi(x) - y (same type and shape as the result) and ``record`` the solver's record.
 
@@ -110,14 +111,16 @@ class LIPInferer(Inferer):
             the volume from its own noise level.
         alpha_rule: how it follows from that, which ``"auto"`` needs, see :class:`~monai_lipcar.problem.AlphaRule`. A
             search for alpha takes the four slices (or as many as are solved together, if fewer) with most signal.
-        prior: total variation by default. With a 3-D operator and a MetaTensor it takes the voxel size from the
-            affine, unless it has one.
+        prior: total variation by default. On a volume that is a MetaTensor it takes the voxel size from the affine,
+            unless it has one.
         guess: makes the prior one around a guess (GenTV): ``"pre"`` for the pre-dose image, or an end-to-end network
             (its weights loaded) that is called with the inputs.
         solver: the published :class:`~monai_lipcar.problem.AdamSolver` by default;
             :class:`~monai_lipcar.problem.ProximalSolver` is many times faster and says when it is done.
         spatial_dims: dimensions of the forward operator.
         slice_batch_size: slices solved together; memory grows with it.
+        across_slices: one problem for the volume with a 2-D operator, :class:`SlicewiseOperator`: the prior is that of
+            the volume, and neighboring slices inform each other.
         slice_axis: 0, 1 or 2; by default it follows from the volume's affine.
         progress: show a progress bar.
 
@@ -144,6 +147,7 @@ class LIPInferer(Inferer):
         slice_axis: int | None = None,
         progress: bool = True,
         alpha_rule: AlphaRule | Mapping[str, float] | None = None,
+        across_slices: bool = False,
     ) -> None:
         super().__init__()
         if alpha != "auto" and (isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0):
@@ -161,6 +165,7 @@ class LIPInferer(Inferer):
         self.solver: Solver = AdamSolver() if solver is None else solver
         self.spatial_dims = spatial_dims
         self.slice_batch_size = slice_batch_size
+        self.across_slices = across_slices
         self.slice_axis = slice_axis
         self.progress = progress
         self.residual: torch.Tensor | None = None
@@ -183,6 +188,9 @@ class LIPInferer(Inferer):
             # A copy: tensors made in inference mode cannot take part in anything that needs gradients
             data = (inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs).detach().clone().float()
             by_slice = data.ndim == 5 and self.spatial_dims == 2
+            if by_slice and self.across_slices:
+                slice_axis = volume_slice_axis(inputs, self.slice_axis)
+                network, by_slice = SlicewiseOperator(network, slice_axis, self.slice_batch_size), False
             axis = volume_slice_axis(inputs, self.slice_axis) + 2 if by_slice else 0
             batch = data.movedim(axis, 1).flatten(0, 1) if by_slice else data
             images, residuals = [], []
@@ -264,8 +272,11 @@ class LIPInferer(Inferer):
             if self.guess == "pre":
                 prior = prior.around(inputs[:, :1])
             elif callable(self.guess):
-                with frozen(self.guess):
-                    prior = prior.around(self.guess(inputs))
+                guess = self.guess
+                if isinstance(network, SlicewiseOperator):
+                    guess = network.of_same_slices(guess)
+                with frozen(guess):
+                    prior = prior.around(guess(inputs))
         return LearnedInverseProblem(network, inputs[:, -1:], prior, alpha, pre)
 
 
