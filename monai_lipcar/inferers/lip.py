@@ -39,6 +39,7 @@ from monai_lipcar.problem import (
 from .automatic import AlphaChoice, choose_alpha
 from .budget import slices_within
 from .operator import volume_slice_axis
+from .slicewise import SlicewiseOperator
 
 __all__ = ["LIPInferer", "SolveRecord"]
 
@@ -101,8 +102,8 @@ class LIPInferer(Inferer):
 
     The inputs' channels are (pre, observed), or (observed) for an operator without a pre-dose image; ``network`` is
     the forward operator. A 2-D operator is inverted slice by slice, in batches of slices that are independent
-    problems; a 3-D operator is inverted on the volume. Works under ``no_grad``, ``inference_mode`` and autocast, as
-    evaluators and MONAI Label call it; the computation is in float32.
+    problems, or on the volume with a prior across its slices; a 3-D operator is inverted on the volume. Works under
+    ``no_grad``, ``inference_mode`` and autocast, as evaluators and MONAI Label call it; the computation is in float32.
 
     After a call ``residual`` holds Psi(x) - y (same type and shape as the result) and ``record`` the solver's record.
 
@@ -111,8 +112,8 @@ class LIPInferer(Inferer):
             the volume from its own noise level.
         alpha_rule: how it follows from that, which ``"auto"`` needs, see :class:`~monai_lipcar.problem.AlphaRule`. A
             search for alpha takes the four slices (or as many as are solved together, if fewer) with most signal.
-        prior: total variation by default. With a 3-D operator and a MetaTensor it takes the voxel size from the
-            affine, unless it has one.
+        prior: total variation by default. On a volume that is a MetaTensor it takes the voxel size from the affine,
+            unless it has one.
         guess: makes the prior one around a guess (GenTV): ``"pre"`` for the pre-dose image, or an end-to-end network
             (its weights loaded) that is called with the inputs.
         solver: the published :class:`~monai_lipcar.problem.AdamSolver` by default;
@@ -121,6 +122,8 @@ class LIPInferer(Inferer):
         slice_batch_size: most slices solved together; fewer where they do not fit into the memory budget.
         memory_budget_gib: for what the network keeps for its gradient, which a forward pass of one slice measures. One
             slice is solved whatever it needs.
+        across_slices: one problem for the volume with a 2-D operator, :class:`SlicewiseOperator`: the prior is that of
+            the volume, and neighboring slices inform each other.
         slice_axis: 0, 1 or 2; by default it follows from the volume's affine.
         progress: show a progress bar.
 
@@ -147,6 +150,7 @@ class LIPInferer(Inferer):
         slice_axis: int | None = None,
         progress: bool = True,
         alpha_rule: AlphaRule | Mapping[str, float] | None = None,
+        across_slices: bool = False,
         memory_budget_gib: float = 2.0,
     ) -> None:
         super().__init__()
@@ -166,6 +170,7 @@ class LIPInferer(Inferer):
         self.spatial_dims = spatial_dims
         self.slice_batch_size = slice_batch_size
         self.memory_budget_gib = memory_budget_gib
+        self.across_slices = across_slices
         self.slice_axis = slice_axis
         self.progress = progress
         self.residual: torch.Tensor | None = None
@@ -188,6 +193,9 @@ class LIPInferer(Inferer):
             # A copy: tensors made in inference mode cannot take part in anything that needs gradients
             data = (inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs).detach().clone().float()
             by_slice = data.ndim == 5 and self.spatial_dims == 2
+            if by_slice and self.across_slices:
+                slice_axis = volume_slice_axis(inputs, self.slice_axis)
+                network, by_slice = SlicewiseOperator(network, slice_axis, self.slice_batch_size), False
             axis = volume_slice_axis(inputs, self.slice_axis) + 2 if by_slice else 0
             batch = data.movedim(axis, 1).flatten(0, 1) if by_slice else data
             images, residuals = [], []
@@ -283,8 +291,11 @@ class LIPInferer(Inferer):
             if self.guess == "pre":
                 prior = prior.around(inputs[:, :1])
             elif callable(self.guess):
-                with frozen(self.guess):
-                    prior = prior.around(self.guess(inputs))
+                guess = self.guess
+                if isinstance(network, SlicewiseOperator):
+                    guess = network.of_same_slices(guess)
+                with frozen(guess):
+                    prior = prior.around(guess(inputs))
         return LearnedInverseProblem(network, inputs[:, -1:], prior, alpha, pre)
 
 

@@ -17,6 +17,7 @@ from .denoise import DenoiseSlices, DenoiseSlicesD, DenoiseSlicesd, DenoiseSlice
 from .dose import SimulateLowDose, SimulateLowDoseD, SimulateLowDosed, SimulateLowDoseDict
 from .foreground import foreground_threshold, head_mask
 from .invert import InvertByFirstD, InvertByFirstd, InvertByFirstDict
+from .load import LoadMembersD, LoadMembersd, LoadMembersDict
 from .match import MatchIntensity, MatchIntensityD, MatchIntensityd, MatchIntensityDict
 from .noise_level import EstimateNoise, EstimateNoiseD, EstimateNoised, EstimateNoiseDict, estimate_noise
 from .registration import CheckRegistration, CheckRegistrationD, CheckRegistrationd, CheckRegistrationDict
@@ -45,6 +46,9 @@ __all__ = [
     "InvertByFirstD",
     "InvertByFirstDict",
     "InvertByFirstd",
+    "LoadMembersD",
+    "LoadMembersDict",
+    "LoadMembersd",
     "MatchContrastD",
     "MatchContrastDict",
     "MatchContrastd",
