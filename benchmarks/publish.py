@@ -12,9 +12,10 @@
 
     python benchmarks/publish.py
 
-Reads ``benchmarks/results/{approaches,real_examinations,operator_configuration,solver}.json`` and rewrites what stands
-between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` in ``metadata.json``. Nobody types
-a number twice; ``--check`` only says whether everything shows the numbers that were measured.
+Reads ``benchmarks/results/{approaches,real_examinations,false_enhancement,operator_configuration,solver}.json`` and
+rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` in
+``metadata.json``. Nobody types a number twice; ``--check`` only says whether everything shows the numbers that were
+measured.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ CONFIGURATION_NAMES = {
     "val_ssim": "SSIM, whole image",
     "psnr_enhancing": "PSNR, enhancing tissue (dB)",
     "enhancement_recovery": "share of the target's enhancement",
+}
+FALSE = {
+    "false_enhancement_3mm": ("studies with a component of 3 mm or more, %", 1),
+    "false_enhancement_mm": ("largest component (mm)", 1),
+    "false_enhancement_per_cm3": ("components per cm³", 3),
 }
 BASELINES = {
     "low": "low dose",
@@ -221,6 +227,7 @@ def changes() -> dict[Path, str]:
     pages = {
         "to full dose": table(named(approaches[TO_FULL]), LONG),
         "to low dose": table(named(approaches[TO_LOW]), LONG),
+        "false enhancement": numbers(named(read("false_enhancement")["mean"]), FALSE),
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)

@@ -28,7 +28,6 @@ from monai_lipcar.networks import file_sha256
 
 from .settings import REPOSITORY
 from .training import Training
-from .training_cohort import PARTS
 
 __all__ = ["ship", "training_section"]
 
@@ -97,8 +96,9 @@ def training_section(
     """
     low, high = _dose_fractions(record)
     doses = f"dose fractions {low:.2g} to {high:.2g}" if low < high else f"dose fraction {low:g}"
-    used = {study.split("-")[0] for study in record["training"]}
-    varied = f", {_counts('vary', used)} of scanners, agents and doses of their own" if "vary" in used else ""
+    fixed, varied = (_counts(folder, record["training"]) for folder in ("fixed", "vary"))
+    left_out = " (those of another dose are left out)" if low == high else ""
+    varied = f", {varied} of scanners, agents and doses of their own{left_out}" if varied else ""
     epochs = f"{record['epochs']} epoch{'s' * (record['epochs'] > 1)} ({record['iterations']} steps)"
     rows = [[str(entry["epoch"]), f"{entry['loss']:.4f}", *_validation(entry)] for entry in curve]
     rows.append(["final, batch normalization recalibrated", "", *_validation(record["validation"])])
@@ -111,8 +111,8 @@ def training_section(
         "configuration's default is 80 epochs)."
     )
     data = (
-        f"Training data: simulated studies, {doses}, {IMAGES[operator]}: {_counts('fixed', used)} of the scanner that "
-        f"the configuration names{varied}. Human heads are skull-stripped in 35 % of the studies. Cohort and training "
+        f"Training data: simulated studies, {doses}, {IMAGES[operator]}: {fixed} of the scanner that the configuration "
+        f"names{varied}. Human heads are skull-stripped in 35 % of the studies. Cohort and training "
         "are made, from the repository, by"
     )
     validation = (
@@ -140,7 +140,7 @@ def _validation(entry: Mapping[str, float]) -> list[str]:
     return [f"{entry['val_psnr']:.2f}", f"{entry['val_ssim']:.4f}"]
 
 
-def _counts(folder: str, used: set[str]) -> str:
-    parts = [part for part in PARTS if part.folder == folder and folder in used]
-    counts = Counter({part.anatomy: part.studies for part in parts})
+def _counts(folder: str, studies: Sequence[str]) -> str:
+    """Studies of a folder by their anatomy, of ids such as ``vary-random-0001``."""
+    counts = Counter(study.split("-")[1] for study in studies if study.startswith(f"{folder}-"))
     return " and ".join(f"{count} `{anatomy}`" for anatomy, count in counts.items()).replace(" and ", ", ", 1)
