@@ -37,6 +37,7 @@ from monai_lipcar.problem import (
 )
 
 from .automatic import AlphaChoice, choose_alpha
+from .budget import slices_within
 from .operator import volume_slice_axis
 from .slicewise import SlicewiseOperator
 
@@ -118,7 +119,9 @@ class LIPInferer(Inferer):
         solver: the published :class:`~monai_lipcar.problem.AdamSolver` by default;
             :class:`~monai_lipcar.problem.ProximalSolver` is many times faster and says when it is done.
         spatial_dims: dimensions of the forward operator.
-        slice_batch_size: slices solved together; memory grows with it.
+        slice_batch_size: most slices solved together; fewer where they do not fit into the memory budget.
+        memory_budget_gib: for what the network keeps for its gradient, which a forward pass of one slice measures. One
+            slice is solved whatever it needs.
         across_slices: one problem for the volume with a 2-D operator, :class:`SlicewiseOperator`: the prior is that of
             the volume, and neighboring slices inform each other.
         slice_axis: 0, 1 or 2; by default it follows from the volume's affine.
@@ -148,6 +151,7 @@ class LIPInferer(Inferer):
         progress: bool = True,
         alpha_rule: AlphaRule | Mapping[str, float] | None = None,
         across_slices: bool = False,
+        memory_budget_gib: float = 2.0,
     ) -> None:
         super().__init__()
         if alpha != "auto" and (isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0):
@@ -165,6 +169,7 @@ class LIPInferer(Inferer):
         self.solver: Solver = AdamSolver() if solver is None else solver
         self.spatial_dims = spatial_dims
         self.slice_batch_size = slice_batch_size
+        self.memory_budget_gib = memory_budget_gib
         self.across_slices = across_slices
         self.slice_axis = slice_axis
         self.progress = progress
@@ -195,12 +200,14 @@ class LIPInferer(Inferer):
             batch = data.movedim(axis, 1).flatten(0, 1) if by_slice else data
             images, residuals = [], []
             priors = [self.prior] if by_slice or data.ndim == 4 else self._priors_of_volumes(inputs)
-            chunks = batch.split(self.slice_batch_size if by_slice else 1)
+            size = self._slices_together(batch, network, priors[0]) if by_slice else 1
+            chunks = batch.split(size)
             unit = "volume" if data.ndim == 5 and not by_slice else "slice"
             with tqdm(total=len(batch), desc="solving", unit=unit, disable=not self.progress, leave=False) as bar:
                 alpha, choice, head = self.alpha, None, None
                 if alpha == "auto":
-                    choice, head = self._choose_alpha(inputs, batch, network, priors[0], bar)
+                    count = min(_SLICES, size if by_slice else self.slice_batch_size)
+                    choice, head = self._choose_alpha(inputs, batch, network, priors[0], bar, count)
                     alpha = choice.alpha
                 record = SolveRecord(self.solver.describe(), alpha, alpha_choice=choice)
                 for chunk, prior in zip(chunks, itertools.cycle(priors), strict=False):
@@ -230,8 +237,20 @@ class LIPInferer(Inferer):
         affines = inputs.affine.reshape(-1, *inputs.affine.shape[-2:])
         return [self.prior.at_spacing(affine_to_spacing(affine).tolist()) for affine in affines]
 
+    def _slices_together(self, batch: torch.Tensor, network: Callable[..., torch.Tensor], prior: Prior) -> int:
+        most = min(self.slice_batch_size, len(batch))
+        if most == 1:
+            return 1
+        return slices_within(self.problem(batch[:1].contiguous(), network, 0.0, prior), self.memory_budget_gib, most)
+
     def _choose_alpha(
-        self, inputs: torch.Tensor, batch: torch.Tensor, network: Callable[..., torch.Tensor], prior: Prior, bar: Any
+        self,
+        inputs: torch.Tensor,
+        batch: torch.Tensor,
+        network: Callable[..., torch.Tensor],
+        prior: Prior,
+        bar: Any,
+        count: int,
     ) -> tuple[AlphaChoice, torch.Tensor]:
         if inputs.ndim == 5 and len(inputs) > 1:
             raise ConfigurationError(f"alpha='auto' is for one volume at a time, got a batch of {len(inputs)}")
@@ -245,7 +264,7 @@ class LIPInferer(Inferer):
             self.solver,
             # a fixed number of steps leads somewhere else from another start
             DiscrepancyPrinciple(warm_start=not isinstance(self.solver, AdamSolver)),
-            min(_SLICES, self.slice_batch_size),
+            count,
             _iteration_counter(bar),
         )
         bar.set_description("solving")
