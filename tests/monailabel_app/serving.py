@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -31,26 +30,35 @@ STARTS_WITHIN = 240.0  # seconds, on a busy machine
 
 @contextmanager
 def server(folder: Path, images: Path, *options: str) -> Iterator[str]:
-    """Start ``python monailabel_app`` as the documentation says, and end it; gives its address."""
+    """Start ``python monailabel_app`` as the documentation says, and end it; gives its address.
+
+    Its temporary files go to ``<folder>/tmp``: to a folder of its own there, of which nothing is left in the end.
+    """
+    temporary = folder / "tmp"
+    temporary.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, str(APP), "--studies", str(images), "--port", str(port), *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MONAI_LABEL_SESSION_PATH": str(folder / "sessions")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    environment["MONAI_LABEL_SESSION_PATH"] = str(folder / "sessions")
     log = folder / "server.log"
     with open(log, "wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait(address, process, log)
+        (own,) = temporary.iterdir()
+        assert own.stat().st_mode & 0o077 == 0  # nobody else's
         yield address
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    assert list(temporary.iterdir()) == []
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
