@@ -41,7 +41,7 @@ _NUMBERS = (
     "relaxivity_r2",
 )
 _WHOLE_NUMBERS = ("max_iterations",)
-_SWITCHES = ("refine_registration", "match_intensity")
+_SWITCHES = ("refine_registration", "match_intensity", "across_slices")
 _WORDS: dict[str, tuple[str, ...]] = {
     "alpha": ("auto",),
     "solver": tuple(solver.value for solver in SolverName),
