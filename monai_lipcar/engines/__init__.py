@@ -20,7 +20,6 @@ from .training import (
     FinalWeights,
     Throughput,
     attach_handlers,
-    has_bfloat16,
     recalibrate_batch_norm,
 )
 
@@ -33,7 +32,6 @@ __all__ = [
     "Throughput",
     "attach_handlers",
     "collate_study",
-    "has_bfloat16",
     "latest_checkpoint",
     "prepare_study",
     "recalibrate_batch_norm",

@@ -27,7 +27,7 @@ from monai.inferers import Inferer
 from torch import nn
 
 from monai_lipcar.data.atomic import write_text
-from monai_lipcar.networks import save_weights
+from monai_lipcar.networks import has_bfloat16, save_weights
 
 __all__ = [
     "AutocastInferer",
@@ -35,33 +35,10 @@ __all__ = [
     "FinalWeights",
     "Throughput",
     "attach_handlers",
-    "has_bfloat16",
     "recalibrate_batch_norm",
 ]
 
 logger = logging.getLogger(__name__)
-
-
-BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
-"""Of x86 and Arm, as PyTorch names them."""
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16; one without imitates them, on CPUs 10 times slower than float32.
-
-    Args:
-        device: CPU or GPU; others are taken at their word for autocast.
-
-    Example:
-        >>> isinstance(has_bfloat16(torch.device("cpu")), bool)
-        True
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return True
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
 
 
 class AutocastInferer(Inferer):

@@ -25,6 +25,7 @@ from monai.utils import convert_to_dst_type
 from tqdm import tqdm
 
 from monai_lipcar.errors import ConfigurationError
+from monai_lipcar.networks import in_bfloat16
 from monai_lipcar.problem import (
     AdamSolver,
     AlphaRule,
@@ -122,6 +123,10 @@ class LIPInferer(Inferer):
         slice_batch_size: most slices solved together; fewer where they do not fit into the memory budget.
         memory_budget_gib: for what the network keeps for its gradient, which a forward pass of one slice measures. One
             slice is solved whatever it needs.
+        precision: of the forward operator's convolutions while the problem is solved. ``"auto"``: bfloat16 where the
+            device has instructions for it and the slice with most signal shows that it changes the output little, see
+            :func:`~monai_lipcar.networks.in_bfloat16`; the record's solver then says so. Everything else is in float32,
+            the residual that is reported included.
         across_slices: one problem for the volume with a 2-D operator, :class:`SlicewiseOperator`: the prior is that of
             the volume, and neighboring slices inform each other.
         slice_axis: 0, 1 or 2; by default it follows from the volume's affine.
@@ -152,6 +157,7 @@ class LIPInferer(Inferer):
         alpha_rule: AlphaRule | Mapping[str, float] | None = None,
         across_slices: bool = False,
         memory_budget_gib: float = 2.0,
+        precision: Literal["float32", "auto"] = "float32",
     ) -> None:
         super().__init__()
         if alpha != "auto" and (isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0):
@@ -162,6 +168,9 @@ class LIPInferer(Inferer):
             )
         if isinstance(guess, str) and guess != "pre":
             raise ConfigurationError(f"guess: expected 'pre', a network or nothing, got {guess!r}")
+        if precision not in ("float32", "auto"):
+            raise ConfigurationError(f"precision: expected 'float32' or 'auto', got {precision!r}")
+        self.precision = precision
         self.alpha: float | Literal["auto"] = "auto" if alpha == "auto" else float(alpha)
         self.alpha_rule = _as_rule(alpha_rule)
         self.prior = TotalVariation() if prior is None else prior
@@ -193,27 +202,30 @@ class LIPInferer(Inferer):
             # A copy: tensors made in inference mode cannot take part in anything that needs gradients
             data = (inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs).detach().clone().float()
             by_slice = data.ndim == 5 and self.spatial_dims == 2
-            if by_slice and self.across_slices:
-                slice_axis = volume_slice_axis(inputs, self.slice_axis)
-                network, by_slice = SlicewiseOperator(network, slice_axis, self.slice_batch_size), False
             axis = volume_slice_axis(inputs, self.slice_axis) + 2 if by_slice else 0
             batch = data.movedim(axis, 1).flatten(0, 1) if by_slice else data
+            solving = self._network_to_solve_with(batch, network)
+            settings = {} if solving is network else {"network_precision": "bfloat16"}
+            if by_slice and self.across_slices:
+                whole = SlicewiseOperator(network, axis - 2, self.slice_batch_size)
+                solving = whole if solving is network else whole.of_same_slices(solving)
+                network, by_slice, batch = whole, False, data
             images, residuals = [], []
             priors = [self.prior] if by_slice or data.ndim == 4 else self._priors_of_volumes(inputs)
-            size = self._slices_together(batch, network, priors[0]) if by_slice else 1
+            size = self._slices_together(batch, solving, priors[0]) if by_slice else 1
             chunks = batch.split(size)
             unit = "volume" if data.ndim == 5 and not by_slice else "slice"
             with tqdm(total=len(batch), desc="solving", unit=unit, disable=not self.progress, leave=False) as bar:
                 alpha, choice, head = self.alpha, None, None
                 if alpha == "auto":
                     count = min(_SLICES, size if by_slice else self.slice_batch_size)
-                    choice, head = self._choose_alpha(inputs, batch, network, priors[0], bar, count)
+                    choice, head = self._choose_alpha(inputs, batch, solving, priors[0], bar, count)
                     alpha = choice.alpha
-                record = SolveRecord(self.solver.describe(), alpha, alpha_choice=choice)
+                record = SolveRecord({**self.solver.describe(), **settings}, alpha, alpha_choice=choice)
                 for chunk, prior in zip(chunks, itertools.cycle(priors), strict=False):
-                    problem = self.problem(chunk.contiguous(), network, alpha, prior)
+                    problem = self.problem(chunk.contiguous(), solving, alpha, prior)
                     solution = self.solver.solve(problem, problem.observed, _iteration_counter(bar))
-                    residual = _residual(problem, solution.image)
+                    residual = _residual(problem, network, solution.image)
                     record.add(solution, residual)
                     images.append(solution.image)
                     residuals.append(residual)
@@ -236,6 +248,16 @@ class LIPInferer(Inferer):
             return [self.prior]
         affines = inputs.affine.reshape(-1, *inputs.affine.shape[-2:])
         return [self.prior.at_spacing(affine_to_spacing(affine).tolist()) for affine in affines]
+
+    def _network_to_solve_with(
+        self, batch: torch.Tensor, network: Callable[..., torch.Tensor]
+    ) -> Callable[..., torch.Tensor]:
+        """In the precision that is asked for, tried on the sample with most signal."""
+        if self.precision == "float32" or not isinstance(network, torch.nn.Module):
+            return network
+        strongest = int(batch[:, -1].flatten(1).sum(dim=1).argmax())
+        with frozen(network):
+            return in_bfloat16(network, batch[strongest : strongest + 1].contiguous())
 
     def _slices_together(self, batch: torch.Tensor, network: Callable[..., torch.Tensor], prior: Prior) -> int:
         most = min(self.slice_batch_size, len(batch))
@@ -299,9 +321,13 @@ class LIPInferer(Inferer):
         return LearnedInverseProblem(network, inputs[:, -1:], prior, alpha, pre)
 
 
-def _residual(problem: LearnedInverseProblem, image: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad(), torch.autocast(image.device.type, enabled=False), frozen(problem.operator):
-        return problem.residual(image)
+def _residual(
+    problem: LearnedInverseProblem, network: Callable[..., torch.Tensor], image: torch.Tensor
+) -> torch.Tensor:
+    """Of the network as it was given, which the problem may have been solved with in another precision."""
+    given = LearnedInverseProblem(network, problem.observed, problem.prior, problem.alpha, problem.pre)
+    with torch.no_grad(), torch.autocast(image.device.type, enabled=False), frozen(network):
+        return given.residual(image)
 
 
 def _as_rule(rule: AlphaRule | Mapping[str, float] | None) -> AlphaRule | None:

@@ -15,13 +15,17 @@ from __future__ import annotations
 from .inference import prepare_for_inversion
 from .losses import SSIML1Loss
 from .operator import DoseOperator, Skeleton
+from .precision import Bfloat16Operator, has_bfloat16, in_bfloat16
 from .weights import file_sha256, load_weights, save_weights
 
 __all__ = [
+    "Bfloat16Operator",
     "DoseOperator",
     "SSIML1Loss",
     "Skeleton",
     "file_sha256",
+    "has_bfloat16",
+    "in_bfloat16",
     "load_weights",
     "prepare_for_inversion",
     "save_weights",

@@ -339,3 +339,31 @@ def test_what_the_operator_says_about_its_inputs_is_heard() -> None:
         make_inferer()(random_image(1, 1, 16, 16, 2), DoseOperator(in_channels=2))
     with pytest.raises(ValueError, match="too small for the network"):
         make_inferer()(random_image(1, 1, 8, 16, 2), DoseOperator(in_channels=1))
+
+
+@pytest.mark.parametrize("across_slices", [False, True])
+def test_in_bfloat16_where_the_device_has_it(across_slices: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, network = random_image(1, 2, 16, 16, 3), DoseOperator(skeleton="physics").eval()
+    torch.nn.init.constant_(network.vnet.out_tr.conv2.weight, 0.002)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    options = {"solver": ProximalSolver(max_iterations=3), "across_slices": across_slices}
+    plain, half = make_inferer(**options), make_inferer(precision="auto", **options)
+    expected, result = plain(inputs, network), half(inputs, network)
+    assert not result.equal(expected)
+    assert float((result - expected).square().mean().sqrt()) < 5e-3
+    assert plain.record is not None
+    assert half.record is not None
+    assert "network_precision" not in plain.record.solver
+    assert half.record.solver["network_precision"] == "bfloat16"
+    # the residual is that of the network as it was given
+    assert half.residual is not None
+    with torch.no_grad():
+        slices = torch.cat([inputs[:, :1], result], dim=1).movedim(-1, 1).flatten(0, 1)
+        simulated = network(slices)
+    residual = simulated.unflatten(0, (1, 3)).movedim(1, -1) - inputs[:, 1:]
+    torch.testing.assert_close(half.residual, residual, rtol=0, atol=1e-6)
+
+
+def test_a_precision_that_does_not_exist() -> None:
+    with pytest.raises(ConfigurationError, match="precision: expected 'float32' or 'auto', got 'half'"):
+        make_inferer(precision="half")
