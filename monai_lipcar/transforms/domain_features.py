@@ -141,7 +141,7 @@ def domain_features(image: np.ndarray, affine: np.ndarray, before: np.ndarray | 
     found = {
         "head_mm": pixels * math.sqrt(float(np.delete(spacing, axis).prod())),
         "head_pixels": pixels,
-        "negative": max(-float(np.percentile(image, 1.0)), 0.0) / median,
+        "negative": max(0.0, -float(np.percentile(image, 1.0))) / median,
         "brightness": median,
         "contrast": (third - first) / median,
         "noise": sigma / median,
