@@ -10,17 +10,17 @@
 # limitations under the License.
 """What makes a learned operator accurate: one choice changed at a time, all with the same number of training steps.
 
-    python benchmarks/operator_accuracy.py --datalist-file DATALIST --output runs/accuracy --steps 150
+    python -m benchmarks.operator_accuracy --cohorts runs/paper/cohorts --output runs/accuracy --steps 80
 
-``training`` and ``validation`` of the datalist are used, never ``test``. Ids of training studies begin with
-``fixed-`` or ``vary-`` (one scanner or many) and the anatomy; for ``ph2l`` also with ``noisy-``, for studies that
-differ in noise and displacement. The validation studies should have a low dose without noise (``phantom
---expected-low --still-high``): then the error of a forward operator is the operator's own. Beside PSNR and SSIM of
-whole slices, the table has the error in enhancing tissue and the gain of the operator, which is the largest
-eigenvalue of J^T J for its Jacobian J in the dose image: whole-slice numbers hide what an inversion multiplies by one
-over the dose fraction.
+``--cohorts`` is where ``python -m benchmarks.paper --weights train --output runs/paper`` puts the cohorts that the
+shipped operators are trained on; nothing that anything is tested on is looked at. ``ph2l`` is trained on the studies
+without noise and displacement, one scanner or many, and for one variant on those of the end-to-end operators; ``pl2h``
+on those. Beside PSNR and SSIM of whole slices of the validation studies, the table has the error in enhancing tissue
+and the gain of the operator, which is the largest eigenvalue of J^T J for its Jacobian J in the dose image:
+whole-slice numbers hide what an inversion multiplies by one over the dose fraction.
 
-Writes ``benchmarks/results/operator_accuracy.json``; a variant that has finished is not trained again.
+Writes ``benchmarks/results/operator_accuracy.json``; a variant that is in there or in the output folder with the same
+settings (``made_with``) is not trained again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 import monai_lipcar
+from benchmarks.paper.training import KINDS
 from monai_lipcar.bundle import training_studies
+from monai_lipcar.data import Study, load_datalist, write_datalist
 from monai_lipcar.data.atomic import write_text
 from monai_lipcar.engines import AutocastInferer, recalibrate_batch_norm
 from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, psnr, relative_error, ssim
@@ -131,43 +133,81 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("monai_lipcar").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--datalist-file", type=Path, required=True)
+    parser.add_argument("--cohorts", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--operators", nargs="+", choices=("ph2l", "pl2h"), default=["ph2l", "pl2h"])
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--only", nargs="+", help="names of variants, or how they begin")
     results = REPOSITORY / "benchmarks" / "results" / "operator_accuracy.json"
     parser.add_argument("--results", type=Path, default=results)
     arguments = parser.parse_args()
 
-    content: dict[str, Any] = {
-        "steps": arguments.steps,
-        "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
-        "operators": {},
-    }
     jobs = [(operator, *variant) for operator in arguments.operators for variant in variants(operator).items()]
     if arguments.only:
         jobs = [job for job in jobs if job[1].startswith(tuple(arguments.only))]
+    for operator in arguments.operators:
+        write_datalist(datalist(operator, arguments), studies(operator, arguments))
+    rows = finished(jobs, arguments)
     for operator, name, variant in tqdm(jobs, desc="variants"):
-        slug = "".join(letter if letter.isalnum() else "-" for letter in name)
-        file = (
-            arguments.output / f"{operator}-{slug}-{arguments.steps}-{fingerprint(operator, variant, arguments)}.json"
-        )
-        if not file.is_file():
-            row = evaluate(operator, variant, arguments)
-            write_text(file, json.dumps(row))
-        row = json.loads(file.read_text(encoding="utf-8"))
-        content["operators"].setdefault(operator, {})[name] = row
-        logger.info("%s, %s: %s", operator, name, row)
-        arguments.results.parent.mkdir(parents=True, exist_ok=True)
+        if (operator, name) not in rows:
+            rows[operator, name] = evaluate(operator, variant, arguments)
+            write_text(place(operator, variant, arguments), json.dumps(rows[operator, name]))
+        logger.info("%s, %s: %s", operator, name, rows[operator, name])
+        content: dict[str, Any] = {
+            "steps": arguments.steps,
+            "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
+            "operators": {},
+            "made_with": {},
+        }
+        for one, variant_name, settings in jobs:
+            if (one, variant_name) in rows:
+                content["operators"].setdefault(one, {})[variant_name] = rows[one, variant_name]
+                content["made_with"].setdefault(one, {})[variant_name] = fingerprint(one, settings, arguments)
         write_text(arguments.results, json.dumps(content, indent=2) + "\n")
+
+
+def finished(jobs: list[tuple[str, str, Variant]], arguments: argparse.Namespace) -> dict[tuple[str, str], Any]:
+    """Rows that were measured with these settings, here or where the published results come from."""
+    published = json.loads(arguments.results.read_text(encoding="utf-8")) if arguments.results.is_file() else {}
+    rows = {}
+    for operator, name, variant in jobs:
+        file = place(operator, variant, arguments)
+        if file.is_file():
+            rows[operator, name] = json.loads(file.read_text(encoding="utf-8"))
+        elif published.get("made_with", {}).get(operator, {}).get(name) == fingerprint(operator, variant, arguments):
+            rows[operator, name] = published["operators"][operator][name]
+    return rows
+
+
+def datalist(operator: str, arguments: argparse.Namespace) -> Path:
+    """Where the datalist of an operator is written."""
+    file: Path = arguments.output / f"datalist-{operator}.json"
+    return file
+
+
+def studies(operator: str, arguments: argparse.Namespace) -> dict[str, list[Study]]:
+    """Training and validation studies; what their ids begin with is what the variants choose by."""
+    files = {kind: arguments.cohorts / f"training-{kind}" / "datalist.json" for kind in ("forward", "end_to_end")}
+    kind = KINDS[operator]
+    sections = {section: load_datalist(files[kind], section) for section in ("training", "validation")}
+    if kind == "forward":
+        noisy = load_datalist(files["end_to_end"], "training")
+        sections["training"] += [replace(study, study_id=f"noisy-{study.study_id}") for study in noisy]
+    return sections
+
+
+def place(operator: str, variant: Variant, arguments: argparse.Namespace) -> Path:
+    """Where the row of a variant is kept."""
+    folder: Path = arguments.output / "variants"
+    return folder / f"{fingerprint(operator, variant, arguments)}.json"
 
 
 def fingerprint(operator: str, variant: Variant, arguments: argparse.Namespace) -> str:
     """Of what a variant is trained with, so that a result of other settings is not taken for it."""
     config = (REPOSITORY / "bundles" / operator / "configs" / "train.json").read_text(encoding="utf-8")
-    studies = arguments.datalist_file.read_text(encoding="utf-8")
-    return hashlib.sha256(f"{variant}{config}{studies}".encode()).hexdigest()[:8]
+    cohorts = [file.read_text(encoding="utf-8") for file in sorted(arguments.cohorts.rglob("cohort.json"))]
+    settings = f"{operator}{variant}{arguments.steps}{config}{cohorts}"
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def evaluate(operator: str, variant: Variant, arguments: argparse.Namespace) -> dict[str, float]:
@@ -185,7 +225,7 @@ def configure(operator: str, variant: Variant, arguments: argparse.Namespace) ->
     config.update(
         {
             "bundle_root": str(REPOSITORY / "bundles" / operator),
-            "datalist_file": str(arguments.datalist_file.resolve()),
+            "datalist_file": str(datalist(operator, arguments).resolve()),
             "output_dir": str(arguments.output.resolve()),
             "cache_dir": str((arguments.output / "cache").resolve()),
             "registration_policy": "none",
@@ -197,8 +237,8 @@ def configure(operator: str, variant: Variant, arguments: argparse.Namespace) ->
     config["train#preprocessing#transforms"] = [
         transform for transform in transforms if not transform["_target_"].startswith(variant.without or "-")
     ]
-    studies = training_studies(config.get_parsed_content("split"), "training", 0.2 if variant.one_dose else None)
-    chosen = [study for study in studies if study.study_id.startswith(variant.studies)]
+    trained_on = training_studies(config.get_parsed_content("split"), "training", 0.2 if variant.one_dose else None)
+    chosen = [study for study in trained_on if study.study_id.startswith(variant.studies)]
     if not chosen:
         raise SystemExit(f"no training study's id begins with {' or '.join(variant.studies)}")
     config["train#dataset#studies"] = chosen

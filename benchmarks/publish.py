@@ -12,9 +12,9 @@
 
     python benchmarks/publish.py
 
-Reads ``benchmarks/results/{approaches,real_examinations,operator_configuration}.json`` and rewrites what stands between
-``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` in ``metadata.json``. Nobody types a number
-twice; ``--check`` only says whether everything shows the numbers that were measured.
+Reads ``benchmarks/results/{approaches,real_examinations,operator_configuration,solver}.json`` and rewrites what stands
+between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` in ``metadata.json``. Nobody types
+a number twice; ``--check`` only says whether everything shows the numbers that were measured.
 """
 
 from __future__ import annotations
@@ -62,6 +62,38 @@ BASELINES = {
     "high": "full dose",
     "linear_dose_model": "linear dose model",
 }
+
+RACE = {
+    "slices": ("slices", 0),
+    "evaluations_to_adam": ("evaluations to Adam's objective, median", 1),
+    "reached_adam": ("slices that reach it, %", 0),
+    "seconds_to_adam": ("s / slice to it, median", 2),
+    "evaluations": ("evaluations in all, median", 1),
+    "evaluations_most": ("at most", 0),
+    "seconds": ("s / slice in all, median", 2),
+    "objective_over_adam": ("objective over Adam's, median", 3),
+    "psnr_head": ("PSNR, head (dB)", 2),
+    "ssim_head": ("SSIM, head", 3),
+    "inside_network": ("time in the network, %", 1),
+    "of_matrix_product": ("its GFLOP/s over the matrix product's, %", 0),
+}
+SAVED = {
+    "slices": ("slices", 0),
+    "reached": ("that reach Adam's objective, %", 0),
+    "times_fewer_evaluations": ("times fewer evaluations to it", 1),
+    "times_faster": ("times faster to it", 1),
+    "times_faster_than_batched": ("than batched Adam", 1),
+    "psnr_head_difference": ("PSNR, head, difference (dB)", 2),
+    "ssim_head_difference": ("SSIM, head, difference", 4),
+    "outside_network": ("time outside of the network, %", 1),
+}
+MAP = {
+    "prox_tv_ms": ("`prox_tv` (ms)", 1),
+    "deepinv_ms": ("deepinv (ms)", 0),
+    "times_faster": ("times faster", 1),
+}
+RACE_IMAGE = "![Objective over network evaluations and over time](images/solver.png)"
+NOT_YET = "Not measured yet with the operators that ship."
 
 Row = Mapping[str, float | None]
 """Metrics of an image; None where an approach was not trained for the dose."""
@@ -116,6 +148,46 @@ def real_rows(content: Mapping[str, Any], simulation: str, dose: float) -> dict[
     return rows
 
 
+def race_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
+    """Tables of the race of the solvers; a sentence where it has not been run."""
+    if content is None:
+        return dict.fromkeys(("race", "saved", "proximal map", "peak memory"), NOT_YET)
+    race, saved = {}, {}
+    for bundle, levels in content["problems"].items():
+        for level, racers in levels.items():
+            race |= {f"`{bundle}`, noise {level}: {racer}": row for racer, row in racers.items()}
+            saved[f"`{bundle}`, noise {level}"] = content["against_adam"][bundle][level]
+    maps = {f"weight {row['weight']:g}": row for row in content["proximal_map"]}
+    peaks = {f"`{bundle}`": row for bundle, row in content["peak_mib"].items()}
+    solvers = list(next(iter(peaks.values())))
+    names = {name: (f"{'before the solve' if name == 'start' else name} (MiB)", 0) for name in solvers}
+    return {
+        "race": f"{RACE_IMAGE}\n\n{numbers(race, RACE)}",
+        "saved": numbers(saved, SAVED),
+        "proximal map": numbers(maps, MAP),
+        "peak memory": numbers(peaks, names),
+    }
+
+
+def numbers(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, int]]) -> str:
+    """Markdown table, without the columns that no row has.
+
+    Args:
+        rows: title to numbers.
+        columns: key to title and digits; those whose title ends with a percent sign are shares.
+    """
+    kept = {name: column for name, column in columns.items() if any(name in row for row in rows.values())}
+    lines = ["| | " + " | ".join(title for title, _ in kept.values()) + " |", "| --- |" + " ---: |" * len(kept)]
+    for image, row in rows.items():
+        cells = []
+        for name, (title, digits) in kept.items():
+            value = row.get(name)
+            factor = 100 if title.endswith("%") else 1
+            cells.append("" if value is None else f"{factor * value:.{digits}f}")
+        lines.append("| " + " | ".join([image, *cells]) + " |")
+    return "\n".join(lines)
+
+
 def fill(file: Path, tables: Mapping[str, str]) -> dict[Path, str]:
     """The file's new text, if it changes."""
     text = file.read_text(encoding="utf-8")
@@ -152,6 +224,9 @@ def changes() -> dict[Path, str]:
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
+    raced = RESULTS / "solver.json"
+    race = json.loads(raced.read_text(encoding="utf-8")) if raced.is_file() else None
+    new |= fill(REPOSITORY / "docs" / "solvers.md", race_tables(race))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
     rows = {
         f"`{name}`: {variant}": row for name, variants in configurations.items() for variant, row in variants.items()

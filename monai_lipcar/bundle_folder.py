@@ -105,7 +105,7 @@ def find_weights(root: str | Path, operator: str, file: str = "model.pt") -> str
     Args:
         root: folder of the bundle that asks.
         operator: name of the operator bundle, e.g. ``"ph2l"``.
-        file: name in the bundle's own ``models/``; a packaged bundle carries its guess network as ``guess.pt``.
+        file: name in the bundle's own ``models/``; a packaged bundle carries its guess network as ``guess_model.pt``.
     """
     own = Path(root) / "models" / file
     return str(own if own.is_file() else Path(root).parent / operator / "models" / "model.pt")

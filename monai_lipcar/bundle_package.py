@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from monai.bundle import ConfigParser
@@ -27,7 +27,8 @@ from monai_lipcar.errors import ConfigurationError, WeightsError
 
 __all__ = ["BundlePackage", "package_bundle"]
 
-_WEIGHTS = {"checkpoint": "model.pt", "guess_checkpoint": "guess.pt"}  # entry of inference.json: file in models/
+_WEIGHTS = {"checkpoint": "model.pt", "guess_checkpoint": "guess_model.pt"}
+"""Entry of inference.json to file in models/. MONAI Label takes the file with the shortest name for the network."""
 _METADATA = "configs/metadata.json"
 
 
@@ -122,14 +123,19 @@ def _write_folder(root: Path, folder: Path) -> dict[str, str]:
     metadata["weights_sha256"] = {
         path.relative_to(folder).as_posix(): checksum(path) for path in sorted((folder / "models").iterdir())
     }
-    fractions = {bundle_metadata(path.parent.parent).get("dose_fraction") for path in sources.values()} - {None}
-    if len(fractions) > 1:
-        told = sorted(fractions, key=str)
+    trained = [_dose_fractions(path.parent.parent) for path in sources.values()]
+    if any(found != trained[0] for found in trained):
+        told = ", ".join(str(value) for found in trained for value in found.values())
         raise WeightsError(f"the operators of {root} are trained at different dose fractions: {told}")
-    if fractions:
-        metadata["dose_fraction"] = fractions.pop()
+    metadata.update(*trained[:1])
     (folder / _METADATA).write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
     return dict(metadata["weights_sha256"])
+
+
+def _dose_fractions(root: Path) -> dict[str, Any]:
+    """What a bundle's metadata says about the doses that its weights were trained at: one fraction, or a range."""
+    metadata = bundle_metadata(root)
+    return {key: metadata[key] for key in ("dose_fraction", "dose_fractions") if key in metadata}
 
 
 def _weights(root: Path) -> dict[str, Path]:

@@ -35,7 +35,7 @@ PATHS = ("bundle_root", "dataset_dir", "datalist_file", "output_dir", "cache_dir
 
 _NO_OPTIONS = {"imports", "initialize", "run", "finalize"}
 """Entries of a config that are steps, not settings: to be overridden, but nothing to propose."""
-_OF_INVERSE_PROBLEMS = {"alpha", "alpha_rule", "solver", "max_iterations"}
+_OF_INVERSE_PROBLEMS = {"alpha", "alpha_rule", "solver", "max_iterations", "across_slices"}
 """Options that the bundles with an operator alone do not have."""
 _WORDS = {"alpha": "auto"}
 """Options that take a word in place of a number."""

@@ -103,7 +103,7 @@ def test_weights_are_the_bundle_s_own_or_those_of_the_operator_beside_it(tmp_pat
     sibling.touch()
     assert bundle.find_weights(inverse, "ph2l") == str(sibling)
     assert bundle.find_weights(operator, "ph2l") == str(sibling)
-    for file in ("model.pt", "guess.pt"):
+    for file in ("model.pt", "guess_model.pt"):
         own = inverse / "models" / file
         own.touch()
         assert bundle.find_weights(inverse, "ph2l", file) == str(own)

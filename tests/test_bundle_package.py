@@ -33,7 +33,7 @@ WEIGHTS = {
     "ph2l": {"model.pt": "ph2l"},
     "h2l_tv": {"model.pt": "h2l"},
     "ph2l_tv": {"model.pt": "ph2l"},
-    "ph2l_gentv": {"model.pt": "ph2l", "guess.pt": "pl2h"},
+    "ph2l_gentv": {"model.pt": "ph2l", "guess_model.pt": "pl2h"},
     "physics_tv": {},
 }
 LARGEST = 25e6  # bytes of a file in the model zoo
@@ -85,7 +85,10 @@ def test_the_folder_has_all_that_the_bundle_needs(name: str, tmp_path: Path) -> 
 
     metadata, before = read(folder / "configs" / "metadata.json"), read(source / "configs" / "metadata.json")
     assert metadata["weights_sha256"] == checksums == {file: file_sha256(folder / file) for file in sorted(models)}
-    added = {"weights_sha256"} if name == "physics_tv" else {"weights_sha256", "dose_fraction"}
+    doses = {"dose_fraction", "dose_fractions"} & {
+        key for operator in WEIGHTS[name].values() for key in read(BUNDLES / operator / "configs" / "metadata.json")
+    }
+    added = {"weights_sha256"} | doses
     assert {key: metadata[key] for key in before if key not in added} == {
         key: before[key] for key in before if key not in added
     }
@@ -179,8 +182,8 @@ def test_weights_that_are_not_those_of_the_release(checkout: Path, tmp_path: Pat
 
 def test_operators_of_different_doses(checkout: Path, tmp_path: Path) -> None:
     file = checkout / "bundles" / "pl2h" / "configs" / "metadata.json"
-    file.write_text(json.dumps({**read(file), "dose_fraction": 0.1}))
-    with pytest.raises(WeightsError, match=r"trained at different dose fractions: \[0.1, 0.2\]"):
+    file.write_text(json.dumps({**read(file), "dose_fractions": [0.1, 0.5]}))
+    with pytest.raises(WeightsError, match=r"trained at different dose fractions: .*\[0.1, 0.5\]"):
         package_bundle("ph2l_gentv", tmp_path / "out")
 
 

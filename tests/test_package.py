@@ -106,15 +106,19 @@ def test_what_not_everyone_may_or_can_install_is_asked_for_by_name_only(package:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     naming = [extra for extra, names in setup["options.extras_require"].items() if package in names]
-    assert naming == ["bm3d" if package == "bm3d" else "label"]
+    assert naming == (["bm3d"] if package == "bm3d" else [])
     assert package not in setup["options"]["install_requires"]
 
 
-def test_constraints_pin_every_requirement_exactly() -> None:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+def pinned_in(file: str) -> set[str]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert [pin for pin in pins if not re.match(r"^[a-z0-9-]+==[^\s+]+( ; .+)?$", pin)] == []
-    pinned = {pin.partition("==")[0] for pin in pins}
+    return {pin.partition("==")[0] for pin in pins}
+
+
+def test_constraints_pin_every_requirement_exactly() -> None:
+    pinned = pinned_in("constraints.txt")
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     wanted = setup["options"]["install_requires"]
@@ -123,3 +127,11 @@ def test_constraints_pin_every_requirement_exactly() -> None:
     lines = [line for line in wanted.splitlines() if line and not line.startswith("#")]
     names = {re.split(r"[\[<>=]", line)[0].strip().lower() for line in lines}
     assert names - pinned == set()
+
+
+def test_constraints_of_the_monai_label_app_pin_the_others() -> None:
+    own, common = pinned_in("monailabel_app/constraints.txt"), pinned_in("constraints.txt")
+    assert own & common == set()
+    lines = (ROOT / "monailabel_app" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = {line.partition("[")[0].lower().replace("_", "-") for line in lines if line and not line.startswith("#")}
+    assert (wanted | {"monailabel"}) - own - common == set()

@@ -59,3 +59,28 @@ def test_default_alphas_are_those_of_the_validation_studies() -> None:
         for file in ("inference.json", "evaluate.json"):
             config = REPOSITORY / "bundles" / bundle / "configs" / file
             assert json.loads(config.read_text(encoding="utf-8"))["alpha"] == entry["best"], (bundle, file)
+
+
+def test_a_race_of_the_solvers_is_shown(publish: ModuleType) -> None:
+    row = {"slices": 2, "evaluations_to_adam": 3.0, "reached_adam": 1.0, "psnr_head": 30.125, "seconds_to_adam": None}
+    tables = publish.race_tables(
+        {
+            "problems": {"ph2l_tv": {"0.033": {"ProximalSolver": row}}},
+            "against_adam": {"ph2l_tv": {"0.033": {"slices": 2, "outside_network": 0.031}}},
+            "proximal_map": [{"weight": 0.05, "prox_tv_ms": 3.25}],
+            "peak_mib": {"ph2l_tv": {"start": 512.4, "ProximalSolver": 1024.4}},
+        }
+    )
+    assert "| `ph2l_tv`, noise 0.033: ProximalSolver | 2 | 3.0 | 100 |  | 30.12 |" in tables["race"]
+    assert "| `ph2l_tv`, noise 0.033 | 2 | 3.1 |" in tables["saved"]
+    assert "deepinv" not in tables["proximal map"]
+    assert "| `ph2l_tv` | 512 | 1024 |" in tables["peak memory"]
+
+
+def test_the_race_was_run_with_what_ships() -> None:
+    file = REPOSITORY / "benchmarks" / "results" / "solver.json"
+    if not file.is_file():
+        pytest.skip("the race has not been run with the weights that ship")
+    for operator, sha256 in json.loads(file.read_text(encoding="utf-8"))["weights"].items():
+        metadata = REPOSITORY / "bundles" / operator / "configs" / "metadata.json"
+        assert json.loads(metadata.read_text(encoding="utf-8"))["weights_sha256"]["models/model.pt"] == sha256

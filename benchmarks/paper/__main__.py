@@ -11,8 +11,9 @@
 """Reproduce the paper's experiments: ``python -m benchmarks.paper`` from the repository's root.
 
 Everything is made from seeds and kept in the output folder; a run that was stopped goes on where it was. Writes
-``benchmarks/results/paper.json`` and ``paper.csv``, the figures and the tables of ``docs/paper.md``. ``--quick`` runs
-every stage on hardly any data, and writes into its own output folder only.
+``paper.json``, ``paper.csv`` and ``paper_rows.jsonl`` (the metrics of every slice) in ``benchmarks/results``, the
+figures and the tables of ``docs/paper.md``. ``--quick`` runs every stage on hardly any data, and writes into its own
+output folder only.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from monai_lipcar.errors import LipcarError
@@ -30,6 +32,7 @@ from .protocols import default_denoiser
 
 WEIGHTS = "the bundles' own (default), the same trained here, or trained as the paper did on its cohort"
 STAGES = ("cohort", "training", "evaluation", "theory", "report")
+GO_ON = "take published rows of the same data, weights and settings instead of computing them anew"
 SHIP = "put the operators of --weights train into their bundles: weights, checksums, model cards"
 
 
@@ -45,13 +48,14 @@ def main() -> None:
     parser.add_argument("--weights", choices=("shipped", "train", "paper"), default="shipped", help=WEIGHTS)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")
     parser.add_argument("--ship", action="store_true", help=SHIP)
+    parser.add_argument("--go-on", action="store_true", help=GO_ON)
     parser.add_argument("--denoiser", help="of the paper's protocol; default: bm3d where it is installed, else nlm")
     parser.add_argument("--hospital-denoiser", help="of the hospital's protocol, after the noise; default: none")
     parser.add_argument("--device", default="cpu", help="torch device, e.g. cuda")
     arguments = parser.parse_args()
     output = arguments.output or settings.REPOSITORY / "runs" / ("paper-quick" if arguments.quick else "paper")
     make = settings.quick if arguments.quick else settings.full
-    chosen = make(output.resolve(), arguments.weights, arguments.device)
+    chosen = replace(make(output.resolve(), arguments.weights, arguments.device), go_on=arguments.go_on)
     denoiser = arguments.denoiser or default_denoiser()
     if denoiser != "bm3d":
         logging.getLogger("benchmarks.paper").warning(

@@ -30,10 +30,12 @@ from .protocols import Protocol, noise_generator
 from .settings import Cohort, Settings
 from .slices import Sample, Slices, preprocessing
 
-__all__ = ["Evaluator", "Job", "OperatorJob", "Rows"]
+__all__ = ["ROWS", "Evaluator", "Job", "OperatorJob", "Rows"]
 
 Rows = dict[str, dict[str, float]]
 """Slice to metric to value."""
+ROWS = "paper_rows.jsonl"
+"""Published rows, beside ``paper.json``."""
 FORMAT = 1
 """Raise when what a row holds changes meaning."""
 
@@ -103,7 +105,7 @@ class Evaluator:
         self.networks = networks
         self.slices = slices
         self.denoiser = denoiser
-        self.parts = Parts(settings.output / "rows")
+        self.parts = Parts(settings.output / "rows", settings.results / ROWS if settings.go_on else None)
         self._recipes = {cohort.anatomy: self._recipe(cohort) for cohort in settings.cohorts}
 
     def data(self, anatomy: str) -> list[str]:

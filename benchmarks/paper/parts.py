@@ -36,23 +36,38 @@ class Parts:
 
     Args:
         folder: where the files are; made when missing.
+        published: file of parts that were published before (:meth:`publish`), to go on from; it is only read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, published: Path | None = None) -> None:
         self.folder = folder
+        self._found: dict[str, str] = {}
+        self._published: dict[str, dict[str, Any]] = {}
+        if published is not None and published.is_file():
+            parts = map(json.loads, published.read_text(encoding="utf-8").splitlines())
+            self._published = {digest(part["key"]): part["content"] for part in parts}
 
     def find(self, key: Mapping[str, Any]) -> dict[str, Any]:
         """What was stored under this key; empty when there is nothing."""
         try:
-            stored = json.loads(self._file(key).read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads(self._file(key).read_text(encoding="utf-8"))["content"]
         except (FileNotFoundError, ValueError):
-            return {}
-        content: dict[str, Any] = stored["content"]
+            content = dict(self._published.get(digest(key), {}))
+        if content:
+            self._found[digest(key)] = self._text(key, content)
         return content
+
+    def publish(self, file: Path) -> None:
+        """Write all parts that were found, one a line, in an order that does not depend on the run."""
+        write_text(file, "".join(self._found[name] for name in sorted(self._found)))
 
     def store(self, key: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         """Keep the content, in place of what was there."""
-        write_text(self._file(key), json.dumps({"key": key, "content": content}) + "\n")
+        write_text(self._file(key), self._text(key, content))
+
+    @staticmethod
+    def _text(key: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+        return json.dumps({"key": key, "content": content}) + "\n"
 
     def _file(self, key: Mapping[str, Any]) -> Path:
         return self.folder / f"{digest(key)}.json"

@@ -24,7 +24,7 @@ from monai_lipcar.data.atomic import write_text
 from . import cohort, figures, page, tables, theory
 from .approaches import OPERATORS, Networks
 from .cohort import Split
-from .evaluation import Evaluator
+from .evaluation import ROWS, Evaluator
 from .plan import Plan, Task
 from .protocols import protocols
 from .settings import Settings
@@ -79,6 +79,7 @@ class Reproduction:
         folder = self.settings.results
         write_text(folder / "paper.json", to_json(content))
         write_text(folder / "paper.csv", tables.to_csv(content["cells"]))
+        self.evaluator.parts.publish(folder / ROWS)
         drawn = figures.draw(self.plan, content)
         page.write(self.settings, content)
         cells = tables.cells(self.plan)

@@ -73,6 +73,7 @@ class Settings:
         weights: ``"shipped"`` (the bundles' own), ``"train"`` (the same, made by the training stage) or ``"paper"``
             (trained as the paper did, on its cohort).
         device: torch device.
+        go_on: take the published rows that were computed from the same data, weights and settings as they are.
     """
 
     output: Path
@@ -93,6 +94,7 @@ class Settings:
     batch_size: int = 4
     weights: str = "shipped"
     device: str = "cpu"
+    go_on: bool = False
 
 
 def full(output: Path, weights: str = "shipped", device: str = "cpu") -> Settings:

@@ -71,6 +71,10 @@ def ship(trainings: Sequence[Training], bundles: Path = REPOSITORY / "bundles") 
         shutil.copyfile(weights, bundle / WEIGHTS)
         metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
         metadata["weights_sha256"][WEIGHTS] = record["sha256"]
+        for name in ("dose_fraction", "dose_fractions"):
+            metadata.pop(name, None)
+        low, high = _dose_fractions(record)
+        metadata.update({"dose_fractions": [low, high]} if low < high else {"dose_fraction": low})
         write_text(bundle / "configs" / "metadata.json", json.dumps(metadata, indent=4) + "\n")
         card = bundle / "docs" / "README.md"
         parts = SECTION.split(card.read_text(encoding="utf-8"))
@@ -91,7 +95,7 @@ def training_section(
         curve: entries of ``curve.jsonl``.
         validated: number of validation studies.
     """
-    low, high = record.get("dose_fractions") or [record["dose_fraction"]] * 2
+    low, high = _dose_fractions(record)
     doses = f"dose fractions {low:.2g} to {high:.2g}" if low < high else f"dose fraction {low:g}"
     used = {study.split("-")[0] for study in record["training"]}
     varied = f", {_counts('vary', used)} of scanners, agents and doses of their own" if "vary" in used else ""
@@ -122,6 +126,12 @@ def training_section(
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
     return "\n\n".join([network, data, command, "\n".join(table), validation]) + "\n"
+
+
+def _dose_fractions(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Lowest and highest of the studies that were trained on."""
+    low, high = record.get("dose_fractions") or [record["dose_fraction"]] * 2
+    return round(float(low), 4), round(float(high), 4)
 
 
 def _validation(entry: Mapping[str, float]) -> list[str]:

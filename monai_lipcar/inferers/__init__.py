@@ -15,5 +15,6 @@ from __future__ import annotations
 from .automatic import AlphaChoice
 from .lip import LIPInferer, SolveRecord
 from .operator import OperatorInferer, volume_slice_axis
+from .slicewise import SlicewiseOperator
 
-__all__ = ["AlphaChoice", "LIPInferer", "OperatorInferer", "SolveRecord", "volume_slice_axis"]
+__all__ = ["AlphaChoice", "LIPInferer", "OperatorInferer", "SlicewiseOperator", "SolveRecord", "volume_slice_axis"]

@@ -37,7 +37,9 @@ from monai_lipcar.problem import (
 )
 
 from .automatic import AlphaChoice, choose_alpha
+from .budget import slices_within
 from .operator import volume_slice_axis
+from .slicewise import SlicewiseOperator
 
 __all__ = ["LIPInferer", "SolveRecord"]
 
@@ -100,8 +102,8 @@ class LIPInferer(Inferer):
 
     The inputs' channels are (pre, observed), or (observed) for an operator without a pre-dose image; ``network`` is
     the forward operator. A 2-D operator is inverted slice by slice, in batches of slices that are independent
-    problems; a 3-D operator is inverted on the volume. Works under ``no_grad``, ``inference_mode`` and autocast, as
-    evaluators and MONAI Label call it; the computation is in float32.
+    problems, or on the volume with a prior across its slices; a 3-D operator is inverted on the volume. Works under
+    ``no_grad``, ``inference_mode`` and autocast, as evaluators and MONAI Label call it; the computation is in float32.
 
     After a call ``residual`` holds Psi(x) - y (same type and shape as the result) and ``record`` the solver's record.
 
@@ -110,14 +112,18 @@ class LIPInferer(Inferer):
             the volume from its own noise level.
         alpha_rule: how it follows from that, which ``"auto"`` needs, see :class:`~monai_lipcar.problem.AlphaRule`. A
             search for alpha takes the four slices (or as many as are solved together, if fewer) with most signal.
-        prior: total variation by default. With a 3-D operator and a MetaTensor it takes the voxel size from the
-            affine, unless it has one.
+        prior: total variation by default. On a volume that is a MetaTensor it takes the voxel size from the affine,
+            unless it has one.
         guess: makes the prior one around a guess (GenTV): ``"pre"`` for the pre-dose image, or an end-to-end network
             (its weights loaded) that is called with the inputs.
         solver: the published :class:`~monai_lipcar.problem.AdamSolver` by default;
             :class:`~monai_lipcar.problem.ProximalSolver` is many times faster and says when it is done.
         spatial_dims: dimensions of the forward operator.
-        slice_batch_size: slices solved together; memory grows with it.
+        slice_batch_size: most slices solved together; fewer where they do not fit into the memory budget.
+        memory_budget_gib: for what the network keeps for its gradient, which a forward pass of one slice measures. One
+            slice is solved whatever it needs.
+        across_slices: one problem for the volume with a 2-D operator, :class:`SlicewiseOperator`: the prior is that of
+            the volume, and neighboring slices inform each other.
         slice_axis: 0, 1 or 2; by default it follows from the volume's affine.
         progress: show a progress bar.
 
@@ -144,6 +150,8 @@ class LIPInferer(Inferer):
         slice_axis: int | None = None,
         progress: bool = True,
         alpha_rule: AlphaRule | Mapping[str, float] | None = None,
+        across_slices: bool = False,
+        memory_budget_gib: float = 2.0,
     ) -> None:
         super().__init__()
         if alpha != "auto" and (isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0):
@@ -161,6 +169,8 @@ class LIPInferer(Inferer):
         self.solver: Solver = AdamSolver() if solver is None else solver
         self.spatial_dims = spatial_dims
         self.slice_batch_size = slice_batch_size
+        self.memory_budget_gib = memory_budget_gib
+        self.across_slices = across_slices
         self.slice_axis = slice_axis
         self.progress = progress
         self.residual: torch.Tensor | None = None
@@ -183,16 +193,21 @@ class LIPInferer(Inferer):
             # A copy: tensors made in inference mode cannot take part in anything that needs gradients
             data = (inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs).detach().clone().float()
             by_slice = data.ndim == 5 and self.spatial_dims == 2
+            if by_slice and self.across_slices:
+                slice_axis = volume_slice_axis(inputs, self.slice_axis)
+                network, by_slice = SlicewiseOperator(network, slice_axis, self.slice_batch_size), False
             axis = volume_slice_axis(inputs, self.slice_axis) + 2 if by_slice else 0
             batch = data.movedim(axis, 1).flatten(0, 1) if by_slice else data
             images, residuals = [], []
             priors = [self.prior] if by_slice or data.ndim == 4 else self._priors_of_volumes(inputs)
-            chunks = batch.split(self.slice_batch_size if by_slice else 1)
+            size = self._slices_together(batch, network, priors[0]) if by_slice else 1
+            chunks = batch.split(size)
             unit = "volume" if data.ndim == 5 and not by_slice else "slice"
             with tqdm(total=len(batch), desc="solving", unit=unit, disable=not self.progress, leave=False) as bar:
                 alpha, choice, head = self.alpha, None, None
                 if alpha == "auto":
-                    choice, head = self._choose_alpha(inputs, batch, network, priors[0], bar)
+                    count = min(_SLICES, size if by_slice else self.slice_batch_size)
+                    choice, head = self._choose_alpha(inputs, batch, network, priors[0], bar, count)
                     alpha = choice.alpha
                 record = SolveRecord(self.solver.describe(), alpha, alpha_choice=choice)
                 for chunk, prior in zip(chunks, itertools.cycle(priors), strict=False):
@@ -222,8 +237,20 @@ class LIPInferer(Inferer):
         affines = inputs.affine.reshape(-1, *inputs.affine.shape[-2:])
         return [self.prior.at_spacing(affine_to_spacing(affine).tolist()) for affine in affines]
 
+    def _slices_together(self, batch: torch.Tensor, network: Callable[..., torch.Tensor], prior: Prior) -> int:
+        most = min(self.slice_batch_size, len(batch))
+        if most == 1:
+            return 1
+        return slices_within(self.problem(batch[:1].contiguous(), network, 0.0, prior), self.memory_budget_gib, most)
+
     def _choose_alpha(
-        self, inputs: torch.Tensor, batch: torch.Tensor, network: Callable[..., torch.Tensor], prior: Prior, bar: Any
+        self,
+        inputs: torch.Tensor,
+        batch: torch.Tensor,
+        network: Callable[..., torch.Tensor],
+        prior: Prior,
+        bar: Any,
+        count: int,
     ) -> tuple[AlphaChoice, torch.Tensor]:
         if inputs.ndim == 5 and len(inputs) > 1:
             raise ConfigurationError(f"alpha='auto' is for one volume at a time, got a batch of {len(inputs)}")
@@ -237,7 +264,7 @@ class LIPInferer(Inferer):
             self.solver,
             # a fixed number of steps leads somewhere else from another start
             DiscrepancyPrinciple(warm_start=not isinstance(self.solver, AdamSolver)),
-            min(_SLICES, self.slice_batch_size),
+            count,
             _iteration_counter(bar),
         )
         bar.set_description("solving")
@@ -264,8 +291,11 @@ class LIPInferer(Inferer):
             if self.guess == "pre":
                 prior = prior.around(inputs[:, :1])
             elif callable(self.guess):
-                with frozen(self.guess):
-                    prior = prior.around(self.guess(inputs))
+                guess = self.guess
+                if isinstance(network, SlicewiseOperator):
+                    guess = network.of_same_slices(guess)
+                with frozen(guess):
+                    prior = prior.around(guess(inputs))
         return LearnedInverseProblem(network, inputs[:, -1:], prior, alpha, pre)
 
 

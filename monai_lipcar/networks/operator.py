@@ -182,9 +182,7 @@ class DoseOperator(nn.Module):
         """
         if self.skeleton in ("none", "identity"):
             return torch.ones_like(image[:, -1:])
-        return voxel_slope(
-            lambda dose: self._skeleton_image(torch.cat([image[:, :1], dose], dim=1), None), image[:, -1:]
-        )
+        return voxel_slope(lambda inputs: self._skeleton_image(inputs, None), image)[:, -1:]
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

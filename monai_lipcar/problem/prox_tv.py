@@ -20,7 +20,7 @@ import torch
 
 from monai_lipcar.types import ImageBatch, PerSample
 
-from .differences import axis_weights, squared_norm_bound
+from .differences import axis_weights, squared_norm_bound, voxel_norms
 
 __all__ = ["Bounds", "Proximal", "clamp", "prox_tv"]
 
@@ -248,7 +248,7 @@ class _Descent:
         axes = tuple(range(1, self.primal.dim()))
         self._image_of(self.dual)
         along = (self.gradient * (self.dual - self.former)).sum(dim=0).sum(dim=axes, dtype=torch.float64)
-        norm = torch.linalg.vector_norm(self.gradient, ord=2 if self.isotropic else 1, dim=0)
+        norm = voxel_norms(self.gradient, dim=0, isotropic=self.isotropic)
         # rounding may leave a voxel's share a little below zero
         share = norm.mul_(self.state.weight).sub_((self.gradient * self.dual).sum(dim=0)).clamp_min_(0.0)
         gap = share.sum(dim=axes, dtype=torch.float64)

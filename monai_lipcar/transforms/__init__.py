@@ -18,6 +18,7 @@ from .domain import CheckDomainD, CheckDomaind, CheckDomainDict
 from .dose import SimulateLowDose, SimulateLowDoseD, SimulateLowDosed, SimulateLowDoseDict
 from .foreground import foreground_threshold, head_mask
 from .invert import InvertByFirstD, InvertByFirstd, InvertByFirstDict
+from .load import LoadMembersD, LoadMembersd, LoadMembersDict
 from .match import MatchIntensity, MatchIntensityD, MatchIntensityd, MatchIntensityDict
 from .noise_level import EstimateNoise, EstimateNoiseD, EstimateNoised, EstimateNoiseDict, estimate_noise
 from .registration import CheckRegistration, CheckRegistrationD, CheckRegistrationd, CheckRegistrationDict
@@ -49,6 +50,9 @@ __all__ = [
     "InvertByFirstD",
     "InvertByFirstDict",
     "InvertByFirstd",
+    "LoadMembersD",
+    "LoadMembersDict",
+    "LoadMembersd",
     "MatchContrastD",
     "MatchContrastDict",
     "MatchContrastd",

@@ -70,7 +70,9 @@ def test_weights_checksum_and_card_change_and_nothing_else(trained: Training, bu
     ship([trained], bundles)
     sha256 = file_sha256(bundles / "ph2l" / "models" / "model.pt")
     assert sha256 == file_sha256(trained.folder / "model.pt")
-    assert json.loads(metadata.read_text()) == {**described, "weights_sha256": {"models/model.pt": sha256}}
+    described.pop("dose_fraction", None)
+    changed = {"weights_sha256": {"models/model.pt": sha256}, "dose_fractions": [0.08, 0.349]}
+    assert json.loads(metadata.read_text()) == {**described, **changed}
     after = card.read_text()
     assert after.split("\n## Training\n")[0] == before.split("\n## Training\n")[0]
     assert after.split("\n## Performance\n")[1] == before.split("\n## Performance\n")[1]

@@ -132,6 +132,20 @@ def test_the_rule_for_alpha_is_that_of_the_weights(name: str) -> None:
         assert rule["weights_sha256"] == file_sha256(operator)
 
 
+def test_a_prior_across_the_slices(dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
+    shutil.copytree(dataset / "random-0001", tmp_path / "data" / "one")
+    arguments = ("--dataset_dir", "data", "--registration_policy", "none", "--max_iterations", "3")
+    run_bundle("ph2l_gentv", "evaluate.json", *arguments, "--output_dir", "apart")
+    run_bundle("ph2l_gentv", "evaluate.json", *arguments, "--output_dir", "across", "--across_slices", "true")
+    records = [json.loads((tmp_path / out / "one" / "result.json").read_text()) for out in ("apart", "across")]
+    images = [nib.load(tmp_path / out / "one" / "high_sim.nii.gz").get_fdata() for out in ("apart", "across")]
+    assert [record["configuration"]["across_slices"] for record in records] == [False, True]
+    assert [len(record["slices"]["status"]) for record in records] == [min(images[0].shape), 1]
+    # one problem for all slices: its objective is that of them together, but for the prior between them
+    assert records[1]["objective"]["first"] == pytest.approx(records[0]["objective"]["first"], rel=0.5)
+    assert 0 < np.abs(images[0] - images[1]).max() < 0.5 * images[0].max()
+
+
 def test_published_solver_on_a_learned_operator(dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
     shutil.copytree(dataset / "random-0001", tmp_path / "data" / "one")
     arguments = ("--dataset_dir", "data", "--output_dir", "out", "--registration_policy", "none")

@@ -143,7 +143,7 @@ def test_checks_of_the_model_zoo(name: str, dataset: Path, tmp_path: Path) -> No
 
 def test_damaged_weights_of_a_packaged_bundle(elsewhere: Run, tmp_path: Path) -> None:
     folder = package_bundle("ph2l_gentv", tmp_path / "packaged").folder
-    weights = folder / "models" / "guess.pt"
+    weights = folder / "models" / "guess_model.pt"
     shutil.copy(folder / "models" / "model.pt", weights)
     process = elsewhere(folder, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json")
     assert process.returncode == 1

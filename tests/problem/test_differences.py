@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monai_lipcar.problem import finite_differences, transposed_differences
-from monai_lipcar.problem.differences import squared_norm_bound
+from monai_lipcar.problem.differences import squared_norm_bound, voxel_norms
 
 SPACINGS = st.one_of(st.none(), st.lists(st.floats(0.1, 10.0), min_size=3, max_size=3))
 
@@ -50,6 +50,16 @@ def test_the_bound_is_reached_by_large_images() -> None:
     units = torch.eye(144, dtype=torch.float64).reshape(144, 1, 12, 12)
     norm = torch.linalg.matrix_norm(finite_differences(units).flatten(1), 2).square()
     assert 0.95 * squared_norm_bound(units) < norm <= squared_norm_bound(units) == 8.0
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize(("isotropic", "order"), [(True, 2), (False, 1)])
+def test_norms_are_those_of_linear_algebra(dim: int, isotropic: bool, order: int) -> None:
+    field = torch.randn(3, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torch.linalg.vector_norm(field, ord=order, dim=dim)
+    given = field.clone()
+    torch.testing.assert_close(voxel_norms(given, dim, isotropic), expected, rtol=1e-14, atol=0)
+    assert given.equal(field)
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 0.0), (1.0, -1.0), (1.0,)])

@@ -124,6 +124,14 @@ def test_voxel_slope_in_inference_mode() -> None:
     assert image.grad is None
 
 
+@pytest.mark.parametrize("operator", [SignalEquationOperator(0.2), DoseOperator(skeleton="kept")])
+def test_slope_of_images_made_in_inference_mode(operator: SignalEquationOperator | DoseOperator) -> None:
+    inputs = rand(1, 2, 16, 16, dtype=torch.float32)
+    with torch.inference_mode():
+        slope = operator.slope(inputs.clone())
+    torch.testing.assert_close(slope, operator.slope(inputs))
+
+
 def test_curvature_is_the_squared_slope_and_one_where_an_operator_says_nothing() -> None:
     pre, high = rand(1, 1, 8, 8, dtype=torch.float32), rand(1, 1, 8, 8, seed=1, dtype=torch.float32)
     operator = LinearDoseOperator(0.2)

@@ -1,0 +1,97 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""How often an approach shows enhancement where there is none: simulated studies without lesions.
+
+    python -m benchmarks.false_enhancement --output runs/false_enhancement
+
+Writes ``benchmarks/results/false_enhancement.json``: of every approach, the share of studies with a false component of
+3 mm or more, the largest diameter and the number per cm³ (``monai_lipcar.metrics.false_enhancement``). The cohort is
+one that nothing is trained or tuned on; of each study, the slices around the most enhancing one, where vessels are.
+Every approach runs as a bundle, as its user runs it; what is finished is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import monai_lipcar
+from benchmarks.approaches import REPOSITORY, cut
+from monai_lipcar.bundle import checksum, find_weights, run_bundle
+from monai_lipcar.bundle_folder import bundle_root
+from monai_lipcar.data import find_studies
+from monai_lipcar.data.output import StudyOutput
+from monai_lipcar.data.phantom import write_cohort
+
+BUNDLES = ("l2h", "pl2h", "physics_tv", "h2l_tv", "ph2l_tv", "ph2l_gentv")
+OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
+SHOWN = ("false_enhancement_3mm", "false_enhancement_mm", "false_enhancement_per_cm3")
+SEED = 2410
+"""Of the cohort: none that anything is trained on, or that alpha is chosen on."""
+
+logger = logging.getLogger("false_enhancement")
+
+
+def main() -> None:
+    """Run the benchmark."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--studies", type=int, default=20, help="of each anatomy, rat and mni152")
+    parser.add_argument("--slices", type=int, default=6, help="of each study")
+    parser.add_argument("--bundles", nargs="+", choices=BUNDLES, default=list(BUNDLES))
+    results = REPOSITORY / "benchmarks" / "results" / "false_enhancement.json"
+    parser.add_argument("--results", type=Path, default=results)
+    arguments = parser.parse_args()
+
+    cohort, dataset = arguments.output / "cohort", arguments.output / "dataset"
+    for anatomy in ("rat", "mni152"):
+        write_cohort(cohort, anatomy, arguments.studies, seed=SEED, tumor_free_fraction=1.0)
+    cut(find_studies(cohort, ("pre", "low", "high")), dataset, arguments.slices)
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for bundle in arguments.bundles:
+        place = arguments.output / bundle
+        # registered and matched as whole volumes, by `cut`
+        if run_bundle(bundle, dataset, place, "evaluate.json", registration_policy="none", match_intensity=False):
+            raise SystemExit(f"{bundle}: some studies failed, see above")
+        for study in find_studies(dataset):
+            record: dict[str, Any] = StudyOutput(place, study.study_id).read() or {}
+            for image, metrics in record["metrics"].items():
+                name = bundle if image == "simulated" else image
+                rows.setdefault(name, {})[study.study_id] = {key: metrics[key] for key in SHOWN if key in metrics}
+    content = {
+        "studies": 2 * arguments.studies,
+        "slices_per_study": arguments.slices,
+        "seed": SEED,
+        "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
+        "weights": {name: checksum(find_weights(bundle_root(name), name)) for name in OPERATORS},
+        "mean": {name: mean(list(studies.values())) for name, studies in rows.items() if any(studies.values())},
+        "each": {name: studies for name, studies in rows.items() if any(studies.values())},
+    }
+    arguments.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    for name, row in content["mean"].items():
+        logger.info("%s: %s", name, row)
+
+
+def mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Of each metric; of the diameters the largest."""
+    result = {key: sum(row[key] for row in rows) / len(rows) for key in SHOWN}
+    return {key: round(value, 4) for key, value in {**result, SHOWN[1]: max(row[SHOWN[1]] for row in rows)}.items()}
+
+
+if __name__ == "__main__":
+    main()

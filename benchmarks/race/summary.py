@@ -1,0 +1,117 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""From what each racer did on each slice to the numbers of the table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .run import METRICS, Row
+
+__all__ = ["ADAM", "BATCHED", "PROXIMAL", "against_adam", "first_at", "summarize"]
+
+ADAM, BATCHED, PROXIMAL = "Adam, slice by slice", "Adam, batched", "ProximalSolver"
+
+
+def first_at(row: Row, target: float) -> int | None:
+    """Index of the first point with an objective of at most the target.
+
+    Example:
+        >>> first_at({"objective": [3.0, 2.0, 1.0]}, 2.0), first_at({"objective": [3.0, 2.0]}, 1.0)
+        (1, None)
+    """
+    return next((index for index, value in enumerate(row["objective"]) if value <= target), None)
+
+
+def summarize(rows: Mapping[str, Row], adam: Mapping[str, Row], threads: int, rate: float) -> dict[str, Any]:
+    """One racer at one noise level.
+
+    Args:
+        rows: slice to what the racer did.
+        adam: slice to what the published solver did, whose last objective is the target.
+        threads: that the racer could use.
+        rate: matrix products' GFLOP/s on this machine.
+    """
+    reached = [(row, first_at(row, adam[name]["objective"][-1])) for name, row in rows.items()]
+    there = [(row, index) for row, index in reached if index is not None]
+    total = sum(row["total_seconds"] for row in rows.values())
+    inside = sum(row["inside_seconds"] for row in rows.values())
+    gflops = sum(row["gflop"] for row in rows.values()) / inside
+    result: dict[str, Any] = {
+        "slices": len(rows),
+        "reached_adam": len(there) / len(rows),
+        "evaluations_to_adam": _median([row["evaluations"][index] for row, index in there]),
+        "evaluations_to_adam_most": max((row["evaluations"][index] for row, index in there), default=None),
+        "seconds_to_adam": _median([row["seconds"][index] for row, index in there]),
+        "evaluations": _median([row["steps"] for row in rows.values()]),
+        "evaluations_most": max(row["steps"] for row in rows.values()),
+        "forward_passes": _median([row["forwards"] for row in rows.values()]),
+        "backward_passes": _median([row["backwards"] for row in rows.values()]),
+        "seconds": _median([row["total_seconds"] for row in rows.values()]),
+        "objective_over_adam": _median(
+            [row["objective"][-1] / adam[name]["objective"][-1] for name, row in rows.items()]
+        ),
+        "status": {status: [row["status"] for row in rows.values()].count(status) for status in _statuses(rows)},
+        "inside_network": inside / total,
+        "gflops": gflops,
+        "of_matrix_product": gflops / rate,
+        "processor_use": sum(row["cpu_seconds"] for row in rows.values()) / (total * threads),
+    }
+    for metric in METRICS:
+        values = [row[metric] for row in rows.values() if metric in row]
+        if values:
+            result[metric] = statistics.fmean(values)
+    return result
+
+
+def against_adam(rows: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
+    """What the proximal solver saves, slice against slice: medians of ratios to all that the published one did.
+
+    Batched Adam may have had fewer of the slices.
+
+    Args:
+        rows: racer to slice to what it did.
+    """
+    adam, batched, proximal = rows[ADAM], rows[BATCHED], rows[PROXIMAL]
+    reached = {name: first_at(row, adam[name]["objective"][-1]) for name, row in proximal.items()}
+    there = {name: index for name, index in reached.items() if index is not None}
+
+    def ratio(of: Mapping[str, Row], key: str, to: str) -> float | None:
+        return _median([of[name][key] / proximal[name][to][index] for name, index in there.items() if name in of])
+
+    def difference(metric: str) -> float:
+        return statistics.fmean(row[metric] - adam[name][metric] for name, row in proximal.items())
+
+    return {
+        "slices": len(proximal),
+        "reached": len(there) / len(proximal),
+        "times_fewer_evaluations": ratio(adam, "steps", "evaluations"),
+        "times_faster": ratio(adam, "total_seconds", "seconds"),
+        "times_faster_than_batched": ratio(batched, "total_seconds", "seconds"),
+        "times_faster_to_the_end": _median(
+            [adam[name]["total_seconds"] / row["total_seconds"] for name, row in proximal.items()]
+        ),
+        "psnr_head_difference": difference("psnr_head"),
+        "ssim_head_difference": difference("ssim_head"),
+        "outside_network": 1.0
+        - sum(row["inside_seconds"] for row in proximal.values())
+        / sum(row["total_seconds"] for row in proximal.values()),
+    }
+
+
+def _statuses(rows: Mapping[str, Row]) -> list[str]:
+    return sorted({row["status"] for row in rows.values()})
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
