@@ -27,6 +27,7 @@ from monai_lipcar.bundle_folder import (
     bundle_root,
     bundle_version,
     checksum,
+    domain_ranges,
     find_weights,
     load_operator,
     weights_sha256,
@@ -44,6 +45,7 @@ __all__ = [
     "bundle_root",
     "bundle_version",
     "checksum",
+    "domain_ranges",
     "find_weights",
     "is_true",
     "load_operator",
@@ -290,7 +292,9 @@ def prepare_again(study: Study, record: Mapping[str, Any]) -> dict[str, Any]:
     config = ConfigParser.load_config_file(str(config_file))
     options = {key: value for key, value in record.get("configuration", {}).items() if key in config}
     with reported():
-        preprocessing = ConfigParser({**config, **options}).get_parsed_content("preprocessing")
+        # what kind of study it is was said when the result was made
+        settings = {**config, **options, "out_of_domain": "ignore"}
+        preprocessing = ConfigParser(settings).get_parsed_content("preprocessing")
     dataset = config["dataset"]
     prepared = prepare_study(study, preprocessing, dataset["required"], dataset["optional"])
     if not math.isclose(prepared["scale"], record.get("scale") or 0.0, rel_tol=1e-3):

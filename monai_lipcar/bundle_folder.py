@@ -28,6 +28,7 @@ __all__ = [
     "bundle_root",
     "bundle_version",
     "checksum",
+    "domain_ranges",
     "find_weights",
     "load_operator",
     "weights_sha256",
@@ -83,6 +84,19 @@ def bundle_metadata(root: str | Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def domain_ranges(root: str | Path) -> dict[str, list[float | None]]:
+    """What studies of the kind that the bundle's operator was trained on are like: ``"domain"`` of its metadata.
+
+    Args:
+        root: folder of the bundle.
+
+    Returns:
+        Lowest and highest value by feature, for :class:`~monai_lipcar.transforms.CheckDomaind`; empty where the bundle
+        says nothing.
+    """
+    return dict(bundle_metadata(root).get("domain", {}))
 
 
 def find_weights(root: str | Path, operator: str, file: str = "model.pt") -> str:

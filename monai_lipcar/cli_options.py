@@ -28,6 +28,7 @@ __all__ = [
     "BundleDoseFraction",
     "Denoise",
     "Device",
+    "DomainPolicy",
     "DoseFraction",
     "ExtraSeries",
     "HighEntities",
@@ -36,6 +37,7 @@ __all__ = [
     "LowEntities",
     "LowUid",
     "MaxIterations",
+    "OutOfDomain",
     "Policy",
     "PreEntities",
     "PreUid",
@@ -62,6 +64,14 @@ class Policy(str, Enum):
     refuse = "raise"
     drop = "drop"
     register = "register"
+
+
+class DomainPolicy(str, Enum):
+    """What to do about studies of another kind than the operator was trained on."""
+
+    flag = "flag"
+    refuse = "refuse"
+    ignore = "ignore"
 
 
 class SolverName(str, Enum):
@@ -115,6 +125,13 @@ MaxIterations = Annotated[
 ]
 Solver = Annotated[SolverName | None, typer.Option(help="Of an inverse problem; by default the bundle's.")]
 RegistrationPolicy = Annotated[Policy, typer.Option(help="Of misregistered studies: refuse, drop slices, register.")]
+OutOfDomain = Annotated[
+    DomainPolicy | None,
+    typer.Option(
+        help="Of studies that are not of the kind the operator was trained on: flag the result, refuse, ignore; by "
+        "default the bundle's."
+    ),
+]
 BundleDoseFraction = Annotated[
     float | None, typer.Option(min=0.001, max=0.999, help="Low dose over full dose; by default the bundle's.")
 ]

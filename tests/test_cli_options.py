@@ -65,7 +65,10 @@ def test_option_that_cannot_be_used(arguments: tuple[str, ...], message: str, co
     assert line.startswith(f"error: {message}")
 
 
-@pytest.mark.parametrize("option", [("--bundle", "nonsense"), ("--max-iterations", "0"), ("--alpha", "minus")])
+@pytest.mark.parametrize(
+    "option",
+    [("--bundle", "nonsense"), ("--max-iterations", "0"), ("--alpha", "minus"), ("--out-of-domain", "nonsense")],
+)
 def test_value_that_the_command_line_refuses(option: tuple[str, str], command: Command, dataset: Path) -> None:
     ended = command("run", dataset, "out", *option)
     assert ended.status == 2

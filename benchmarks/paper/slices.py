@@ -44,7 +44,7 @@ def preprocessing() -> Compose:
     file = f"{bundle_root('ph2l_gentv')}/configs/inference.json"
     config = ConfigParser.load_config_file(file)
     with reported():
-        parser = ConfigParser({**config, "registration_policy": "drop", "denoise": "none"})
+        parser = ConfigParser({**config, "registration_policy": "drop", "denoise": "none", "out_of_domain": "ignore"})
         return Compose([parser.get_parsed_content("preprocessing"), AddMasksd()])
 
 

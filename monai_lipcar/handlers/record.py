@@ -26,7 +26,7 @@ from monai_lipcar.networks import file_sha256
 
 __all__ = ["SCHEMA_VERSION", "configuration_changes", "input_hashes", "objective_history", "result_record"]
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 _NOTICE = "simulated image, for research use only, not for diagnosis"
 _HISTORY_POINTS = 32
 """Iterations of which a record keeps the objective, at most: enough for a curve, few enough for a file."""
@@ -101,6 +101,7 @@ def result_record(
         },
         "scale": preprocessing.get("scale"),
         "registration": preprocessing.get("registration"),
+        "domain": preprocessing.get("domain"),
         "warnings": _warnings(preprocessing),
         "sigma": preprocessing.get("sigma"),
         "seconds": round(seconds, 3),

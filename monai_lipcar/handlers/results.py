@@ -29,7 +29,7 @@ from monai_lipcar.data.geometry import slice_axis
 from monai_lipcar.data.output import StudyOutput, refuse_input_folders
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.inferers import LIPInferer
-from monai_lipcar.metrics import judge, not_judged, study_metrics
+from monai_lipcar.metrics import judge, not_judged, study_metrics, with_findings
 from monai_lipcar.physics import LinearDoseOperator, linear_extrapolation
 from monai_lipcar.transforms.foreground import head_mask
 
@@ -209,7 +209,10 @@ class ResultWriter:
             preprocessing={**state.record, "warnings": warnings},
             solve=solve,
             metrics=metrics,
-            verdict=self._verdict(engine, batch, prediction, metrics),
+            verdict=with_findings(
+                self._verdict(engine, batch, prediction, metrics),
+                (state.record.get("domain") or {}).get("findings", ()),
+            ),
             seconds=state.seconds,
             device=str(state.device),
             output_dir=self.output_dir,

@@ -38,7 +38,7 @@ from .lesion import (
 from .lesion_table import LesionScorer, false_enhancement_row
 from .study import study_metrics
 from .study_metric import StudyMetric
-from .verdict import expected_residual, judge, not_judged
+from .verdict import expected_residual, judge, not_judged, with_findings
 
 __all__ = [
     "Component",
@@ -77,4 +77,5 @@ __all__ = [
     "tissue_brightness",
     "tissue_noise",
     "visible_lesions",
+    "with_findings",
 ]

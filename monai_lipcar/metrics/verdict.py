@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
     "expected_residual",
     "judge",
     "not_judged",
+    "with_findings",
 ]
 
 EXPLAINED = "explained"
@@ -84,6 +86,26 @@ def expected_residual(sigma: float, alpha: float, slope: float) -> float:
 def not_judged(reason: str) -> dict[str, Any]:
     """The verdict on a result that nothing can be said about, and why."""
     return {"level": NOT_JUDGED, "reasons": [reason], "measures": {}, "places": [], "slices": {}}
+
+
+def with_findings(verdict: dict[str, Any], findings: Sequence[str]) -> dict[str, Any]:
+    """The verdict on a study that is not of the kind that the operator was trained on.
+
+    Args:
+        verdict: what its residual says.
+        findings: in what it differs, a sentence each; none leave the verdict as it is.
+
+    Returns:
+        The verdict ``"out_of_domain"``, with the findings as its first reasons.
+
+    Example:
+        >>> verdict = with_findings(not_judged("there is no residual"), ["more noise than the operator knows"])
+        >>> verdict["level"], verdict["reasons"]
+        ('out_of_domain', ['more noise than the operator knows', 'there is no residual'])
+    """
+    if not findings:
+        return verdict
+    return {**verdict, "level": OUT_OF_DOMAIN, "reasons": [*findings, *verdict["reasons"]]}
 
 
 def judge(

@@ -22,12 +22,22 @@ from monai.data.utils import affine_to_spacing
 from monai_lipcar.metrics import not_judged
 from monai_lipcar.metrics.verdict import HEAD_LIMIT, WINDOW_LIMIT
 from monai_lipcar.networks import file_sha256
+from monai_lipcar.transforms.domain_features import FEATURES
 
 from .lesions import lesion_rows
 from .plots import convergence_plot, residual_plot
 from .view import StudyView
 from .viewer import make_viewer
-from .words import CERTIFICATES, EXPLANATIONS, LESION_SIZE_NAMES, METRIC_NAMES, PLACES, STATUSES, metric_text
+from .words import (
+    CERTIFICATES,
+    EXPLANATIONS,
+    LESION_SIZE_NAMES,
+    METRIC_NAMES,
+    PLACES,
+    STATUSES,
+    metric_text,
+    plain_number,
+)
 
 __all__ = ["page_content", "verdict_of"]
 
@@ -82,6 +92,7 @@ def page_content(view: StudyView, folder: Path, record: Mapping[str, Any]) -> di
         "text": metric_text,
         "lesions": [] if view.lesion is None else lesion_rows(view.lesion, images, view.axis, spacing),
         "registration": _registration(record.get("registration") or {}),
+        "domain": _domain(record.get("domain") or {}),
         "hashes": _hashes(folder, record),
     }
 
@@ -210,6 +221,20 @@ def _registration(registration: Mapping[str, Any]) -> dict[str, str]:
             line += f"; similarity of the slices {min(similarity):.2f} to {max(similarity):.2f}"
         lines[name] = line
     return lines
+
+
+def _domain(domain: Mapping[str, Any]) -> list[tuple[str, str, str, bool]]:
+    """Label, value and range of what was compared with the studies of the training, and whether it is out of range."""
+    rows = []
+    measures = domain.get("measures") or {}
+    for name, (low, high) in (domain.get("ranges") or {}).items():
+        if name not in measures or name not in FEATURES:
+            continue
+        bounds = (("from", low), ("up to", high)) if None in (low, high) else (("from", low), ("to", high))
+        text = " ".join(f"{word} {plain_number(value)}" for word, value in bounds if value is not None)
+        outside = (low is not None and measures[name] < low) or (high is not None and measures[name] > high)
+        rows.append((FEATURES[name].label, plain_number(measures[name]), text, outside))
+    return rows
 
 
 def _hashes(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:

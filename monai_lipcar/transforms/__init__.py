@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from .contrast import MatchContrastD, MatchContrastd, MatchContrastDict, match_contrast
 from .denoise import DenoiseSlices, DenoiseSlicesD, DenoiseSlicesd, DenoiseSlicesDict
+from .domain import CheckDomainD, CheckDomaind, CheckDomainDict
 from .dose import SimulateLowDose, SimulateLowDoseD, SimulateLowDosed, SimulateLowDoseDict
 from .foreground import foreground_threshold, head_mask
 from .invert import InvertByFirstD, InvertByFirstd, InvertByFirstDict
@@ -31,6 +32,9 @@ from .tissue_t1 import BRAIN_T1_MS, estimate_t1
 
 __all__ = [
     "BRAIN_T1_MS",
+    "CheckDomainD",
+    "CheckDomainDict",
+    "CheckDomaind",
     "CheckRegistration",
     "CheckRegistrationD",
     "CheckRegistrationDict",

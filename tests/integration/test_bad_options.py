@@ -53,6 +53,8 @@ def options(dataset: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
         ({"slice_batch_size": 0}, "slice_batch_size: expected a whole number of at least 1, got 0"),
         ({"overwrite": "ture"}, "overwrite: expected true or false, got 'ture'"),
         ({"registration_policy": "none of them"}, "policy must be one of raise, drop, register, got 'none of them'"),
+        ({"out_of_domain": "raise"}, "policy must be one of flag, refuse, ignore, got 'raise'"),
+        ({"domain_ranges": {"height": [1, 2]}}, "the feature 'height' is not known; there are head_mm, "),
         ({"denoise": "nonsense"}, "unknown denoising method 'nonsense': expected one of "),
         ({"device": "nonsense"}, "device: 'nonsense' cannot be used .*; choose cpu"),
         ({"inferer#alpa": 1.0}, "LIPInferer.*unexpected keyword argument 'alpa'"),

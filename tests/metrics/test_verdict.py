@@ -23,7 +23,7 @@ import torch
 from monai_lipcar.data.phantom.acquisition import AcquisitionOptions, acquire
 from monai_lipcar.data.phantom.randomized import random_head
 from monai_lipcar.inferers import LIPInferer
-from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, expected_residual, judge
+from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, expected_residual, judge, with_findings
 from monai_lipcar.metrics.verdict import WINDOW_LIMIT
 from monai_lipcar.physics import DoseProtocol, SignalEquationOperator
 from monai_lipcar.problem import ProximalSolver
@@ -253,3 +253,12 @@ def test_a_low_dose_upside_down() -> None:
     volumes = dict(examination(0.01))
     volumes["low"] = volumes["low"][:, ::-1].copy()
     assert verdict_on(volumes)["level"] == "out_of_domain"
+
+
+def test_a_study_of_another_kind() -> None:
+    verdict = verdict_on(dict(examination(0.01)))
+    assert with_findings(verdict, []) == verdict
+    refused = with_findings(verdict, ["too wide", "too noisy"])
+    assert refused["level"] == "out_of_domain"
+    assert refused["reasons"] == ["too wide", "too noisy", *verdict["reasons"]]
+    assert refused["measures"] == verdict["measures"]

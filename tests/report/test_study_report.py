@@ -127,6 +127,29 @@ def test_numbers(finish: Finish, tmp_path: Path) -> None:
     assert re.fullmatch(r"low\.nii\.gzsha256 [0-9a-f]{64}", facts["low"][0])
 
 
+def test_the_kind_of_study_beside_the_ranges_of_the_training(finish: Finish, tmp_path: Path) -> None:
+    domain = {
+        "policy": "flag",
+        "measures": {"head_mm": 352.1, "noise": 0.0213, "dose_order": 0.9},
+        "ranges": {"head_mm": [23.4, 240.0], "noise": [None, 0.15], "enhancing_share": [0.02, None]},
+        "findings": ["too wide"],
+    }
+    study = finish(domain=domain)
+    page = study_report(study, tmp_path / "out")["report"].read_text()
+    rows = re.findall(r"<td>(width of the head in mm|noise over[^<]*)</td><td>(.*?)</td>", page)
+    assert rows == [
+        (
+            "width of the head in mm",
+            '352 <b>out of range</b><br><span class="small quiet">studies of the training: from 23.4 to 240</span>',
+        ),
+        (
+            "noise over the brightness of the tissue",
+            '0.0213<br><span class="small quiet">studies of the training: up to 0.15</span>',
+        ),
+    ]
+    assert "share of the head that enhances" not in page  # could not be measured
+
+
 def test_registration_beside_the_inputs(finish: Finish, tmp_path: Path) -> None:
     facts = Page(study_report(finish(**SOLVED), tmp_path / "out")["report"]).facts()
     line = "0.12 mm, 0.46° against low, after registration (undone: 2.30 mm, 1.00°) (tolerated: 0.75 mm, 0.5°)"
