@@ -31,7 +31,7 @@ import json
 import logging
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ from monai_lipcar.data.fingerprint import fingerprint
 from monai_lipcar.data.phantom import write_cohort
 from monai_lipcar.engines import prepare_study
 from monai_lipcar.inferers import LIPInferer
-from monai_lipcar.inferers.automatic import choose_alpha
+from monai_lipcar.inferers.automatic import choose_alpha, observed_noise
 from monai_lipcar.metrics import psnr
 from monai_lipcar.physics import add_gaussian_noise
 from monai_lipcar.problem import AlphaRule, DiscrepancyPrinciple, LearnedInverseProblem, discrepancy
@@ -90,10 +90,13 @@ class Calibration:
         bundle: an inverse problem.
         output: where cohorts and curves are kept.
         studies: heads of each anatomy.
+        cohorts: seed and size of these heads.
     """
 
-    def __init__(self, bundle: str, output: Path, studies: int) -> None:
-        self.bundle, self.output, self.studies = bundle, output, studies
+    def __init__(
+        self, bundle: str, output: Path, studies: int, cohorts: Mapping[str, tuple[int, dict[str, Any]]] = COHORTS
+    ) -> None:
+        self.bundle, self.output, self.studies, self.cohorts = bundle, output, studies, cohorts
         config = ConfigParser.load_config_file(f"{bundle_root(bundle)}/configs/inference.json")
         self.default, self.dose_fraction = float(config["alpha"]), float(config["dose_fraction"])
         with reported():
@@ -108,7 +111,7 @@ class Calibration:
 
     def volumes(self, anatomy: str, noise: bool) -> dict[str, dict[str, torch.Tensor]]:
         """Study to member to preprocessed volume (S, H, W), with ``"head"``."""
-        seed, options = COHORTS[anatomy]
+        seed, options = self.cohorts[anatomy]
         folder = self.output / "cohorts" / f"{anatomy}-{'noisy' if noise else 'clean'}"
         acquisition = {} if noise else {"noise_level": 0.0}
         write_cohort(folder, anatomy, self.studies, seed=seed, anatomy_options=options, acquisition=acquisition)
@@ -134,7 +137,7 @@ class Calibration:
         """Rho: root mean square over heads of Psi(x_H) - x_L without noise."""
         squares = [
             discrepancy(self.problem(study["pre"], study["low"]), study["high"], study["head"]) ** 2
-            for anatomy in COHORTS
+            for anatomy in self.cohorts
             for study in self.volumes(anatomy, noise=False).values()
         ]
         return math.sqrt(float(np.mean(squares)))
@@ -165,9 +168,10 @@ class Calibration:
     def automatic(self, name: str, study: dict[str, torch.Tensor], condition: str, rule: AlphaRule) -> dict[str, Any]:
         """What ``--alpha auto`` chooses: noise, head and slices are those that the inferer sees."""
         inputs = self.inputs(name, study, condition)
-        choice, _ = choose_alpha(
-            inputs[:, 1:] if self.bundle == "h2l_tv" else inputs,
-            axis=0,
+        batch = inputs[:, 1:] if self.bundle == "h2l_tv" else inputs
+        choice = choose_alpha(
+            batch,
+            observed_noise(batch, axis=0),
             rule=rule,
             make_problem=lambda samples: self.inferer.problem(samples, self.network, 0.0),
             solver=self.inferer.solver,

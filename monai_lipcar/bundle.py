@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from monai_lipcar.bundle_folder import (
+    adaptive_prior,
     alpha_rule,
     bundle_root,
     bundle_version,
@@ -41,6 +42,7 @@ from monai_lipcar.problem import AdamSolver, ProximalSolver
 
 __all__ = [
     "BundleRun",
+    "adaptive_prior",
     "alpha_rule",
     "bundle_root",
     "bundle_version",

@@ -23,6 +23,7 @@ from monai_lipcar.errors import ConfigurationError, WeightsError
 from monai_lipcar.networks import file_sha256, load_weights
 
 __all__ = [
+    "adaptive_prior",
     "alpha_rule",
     "bundle_metadata",
     "bundle_root",
@@ -164,6 +165,48 @@ def alpha_rule(
     if "ratio" in measured:
         measured["ratio"] *= dose_fraction / measured_at
     return measured
+
+
+def adaptive_prior(
+    prior: str, root: str | Path, dose_fraction: float, weights: str | Path, guess_weights: str | Path
+) -> dict[str, dict[str, float]] | None:
+    """What ``--prior adaptive`` chooses alpha and the guess by: ``"adaptive_prior"`` of the bundle's metadata.
+
+    As measured for the two networks at one dose fraction: with half the dose the ratio of alpha to noise is half as
+    large, see :func:`alpha_rule`, and the end-to-end image is wrong by twice as much for the same noise.
+
+    Args:
+        prior: of this run; None is returned for ``"gentv"``.
+        root: folder of the bundle.
+        dose_fraction: of this run.
+        weights: weights file of the operator.
+        guess_weights: weights file of the end-to-end network.
+
+    Returns:
+        Arguments of :class:`~monai_lipcar.problem.AlphaRule` (``"alpha_rule"``) and of
+        :class:`~monai_lipcar.problem.GuessRule` (``"guess_rule"``).
+
+    Raises:
+        ConfigurationError: a prior that does not exist, or was not calibrated for the bundle or for these weights.
+    """
+    if prior == "gentv":
+        return None
+    if prior != "adaptive":
+        raise ConfigurationError(f"prior: expected 'gentv' or 'adaptive', got {prior!r}")
+    metadata = bundle_metadata(root)
+    name, measured = metadata.get("bundle", Path(root).name), metadata.get("adaptive_prior")
+    advice = "choose the prior gentv, or measure it with benchmarks/adaptive.py"
+    if measured is None:
+        raise ConfigurationError(f"prior: 'adaptive' has not been calibrated for the bundle {name}; {advice}")
+    for key, file in (("weights_sha256", weights), ("guess_weights_sha256", guess_weights)):
+        if measured[key] != checksum(file):
+            raise ConfigurationError(
+                f"prior: 'adaptive' was calibrated for other weights of the bundle {name} than {file}; {advice}"
+            )
+    alpha, guess = dict(measured["alpha_rule"]), dict(measured["guess_rule"])
+    alpha["ratio"] *= dose_fraction / measured["dose_fraction"]
+    guess["gain"] *= measured["dose_fraction"] / dose_fraction
+    return {"alpha_rule": alpha, "guess_rule": guess}
 
 
 def load_operator(network: Network, path: str | Path, operator: str | None = None) -> Network:

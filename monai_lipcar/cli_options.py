@@ -41,6 +41,8 @@ __all__ = [
     "Policy",
     "PreEntities",
     "PreUid",
+    "Prior",
+    "PriorName",
     "RefineRegistration",
     "RegistrationPolicy",
     "SeriesRules",
@@ -81,6 +83,13 @@ class SolverName(str, Enum):
     paper = "paper"
 
 
+class PriorName(str, Enum):
+    """Guesses of the generalized total variation."""
+
+    gentv = "gentv"
+    adaptive = "adaptive"
+
+
 class Bundle(str, Enum):
     """The bundles."""
 
@@ -119,6 +128,10 @@ Alpha = Annotated[
         metavar="NUMBER|auto",
         help="Weight of the prior; auto: from the noise of each study; by default the bundle's number.",
     ),
+]
+Prior = Annotated[
+    PriorName | None,
+    typer.Option(help="Of ph2l_gentv; adaptive: guess and alpha from the noise of each study; by default gentv."),
 ]
 MaxIterations = Annotated[
     int | None, typer.Option(min=1, help="Most iterations of the solver; by default the solver's.")

@@ -74,6 +74,10 @@ def check_options(options: Mapping[str, Any], config: Mapping[str, Any]) -> None
             if parts[0] in {"_meta_", *_NO_OPTIONS} or (isinstance(component, Mapping) and "_target_" in component):
                 continue
             bundle = _entry(config, ["writer", "bundle"])
+            if name == "prior" and bundle is not _MISSING:
+                raise ConfigurationError(
+                    f"prior: the bundle {bundle} has no choice of a prior; leave the option out, or choose ph2l_gentv"
+                )
             if name in _OF_INVERSE_PROBLEMS and bundle is not _MISSING:
                 raise ConfigurationError(
                     f"{name}: the bundle {bundle} applies an operator, it has no prior and no solver; leave the option "
@@ -84,6 +88,11 @@ def check_options(options: Mapping[str, Any], config: Mapping[str, Any]) -> None
         if expected:
             word = f" or {_WORDS[name]!r}" if name in _WORDS else ""
             raise ConfigurationError(f"{name}: expected {expected}{word}, got {value!r}")
+    if options.get("prior") == "adaptive" and (given := options.keys() & {"alpha", "alpha_rule"}):
+        raise ConfigurationError(
+            f"{min(given)}: the adaptive prior chooses alpha from the noise of the study; leave the option out, or "
+            "choose the prior gentv"
+        )
     _check_device(options.get("device"))
 
 

@@ -111,6 +111,25 @@ def test_options_of_an_inverse_problem_for_an_operator(name: str) -> None:
         check_options({name: 1}, {"dataset_dir": "data", "writer": {"_target_": "W", "bundle": "h2l"}})
 
 
+@pytest.mark.parametrize("option", [{"alpha": 0.01}, {"alpha": "auto"}, {"alpha_rule": {"kappa": 1.0}}])
+def test_the_adaptive_prior_chooses_alpha(option: dict[str, Any]) -> None:
+    config = {"prior": "gentv", "alpha": 0.002, "alpha_rule": "$None"}
+    check_options({"prior": "gentv", **option}, config)
+    check_options({"prior": "adaptive"}, config)
+    message = (
+        f"^{next(iter(option))}: the adaptive prior chooses alpha from the noise of the study; leave the option out"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        check_options({"prior": "adaptive", **option}, config)
+
+
+def test_a_choice_of_priors_is_of_one_bundle() -> None:
+    with pytest.raises(
+        ConfigurationError, match="^prior: the bundle ph2l_tv has no choice of a prior; leave the option out"
+    ):
+        check_options({"prior": "adaptive"}, {"alpha": 0.1, "writer": {"_target_": "W", "bundle": "ph2l_tv"}})
+
+
 def test_device_is_tried() -> None:
     with pytest.raises(ConfigurationError, match="device: 'cuda:99' cannot be used .*; choose cpu"):
         check_options({"device": "cuda:99"}, {"device": "$None"})

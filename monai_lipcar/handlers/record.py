@@ -111,6 +111,7 @@ def result_record(
         record |= {
             "alpha": solve.alpha,
             "alpha_choice": None if solve.alpha_choice is None else solve.alpha_choice.describe(),
+            "guess_choice": None if solve.guess_choice is None else solve.guess_choice.describe(),
             "solver": solve.solver,
             "status": next(status for status in _RELATIVE_STATUS if status in statuses),
             "iterations": max(solve.iterations),

@@ -12,9 +12,17 @@
 
 from __future__ import annotations
 
-from .automatic import AlphaChoice
+from .automatic import AlphaChoice, GuessChoice
 from .lip import LIPInferer, SolveRecord
 from .operator import OperatorInferer, volume_slice_axis
 from .slicewise import SlicewiseOperator
 
-__all__ = ["AlphaChoice", "LIPInferer", "OperatorInferer", "SlicewiseOperator", "SolveRecord", "volume_slice_axis"]
+__all__ = [
+    "AlphaChoice",
+    "GuessChoice",
+    "LIPInferer",
+    "OperatorInferer",
+    "SlicewiseOperator",
+    "SolveRecord",
+    "volume_slice_axis",
+]

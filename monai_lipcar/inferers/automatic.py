@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""One alpha for a volume, from its own noise."""
+"""One alpha and one guess for a volume, from its own noise."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from monai_lipcar.errors import StudyError
-from monai_lipcar.problem import AlphaRule, DiscrepancyPrinciple, LearnedInverseProblem
+from monai_lipcar.problem import AlphaRule, DiscrepancyPrinciple, GuessRule, LearnedInverseProblem
 from monai_lipcar.transforms import EstimateNoise
 from monai_lipcar.transforms.foreground import head_mask
 
-__all__ = ["AlphaChoice", "choose_alpha"]
+__all__ = ["AlphaChoice", "GuessChoice", "ObservedNoise", "choose_alpha", "observed_noise"]
 
 _FAR = 2.0
 """How far the residual may be from what noise and operator explain."""
@@ -36,7 +36,8 @@ class AlphaChoice:
 
     Args:
         alpha: the weight.
-        sigma: noise level of the observed volume, estimated from itself.
+        sigma: noise level of the observed volume, estimated from itself; where the guess is chosen too, that of
+            the difference to the pre-dose volume, whose noise the operator passes on.
         rule: what alpha was chosen by.
         wanted: discrepancy that noise and operator explain: root mean square of the residual over the head, on the
             [0, 1] scale.
@@ -80,56 +81,108 @@ class AlphaChoice:
         return None
 
 
-def choose_alpha(
-    batch: torch.Tensor,
-    axis: int,
-    rule: AlphaRule,
-    make_problem: Callable[[torch.Tensor], LearnedInverseProblem],
-    solver: Any,
-    principle: DiscrepancyPrinciple,
-    count: int,
-    callback: Callable[[], None] | None = None,
-) -> tuple[AlphaChoice, torch.Tensor]:
-    """Choose alpha for a volume.
+@dataclass
+class GuessChoice:
+    """The guess that was taken for a volume, and why.
+
+    Args:
+        end_to_end: weight of the end-to-end image in it.
+        pre: weight of the pre-dose image.
+        sigma: noise level of the observed volume, estimated from itself.
+        sigma_pre: noise level of the pre-dose volume, likewise.
+        rule: what the weights follow from.
+    """
+
+    end_to_end: float
+    pre: float
+    sigma: float
+    sigma_pre: float
+    rule: GuessRule
+
+    @classmethod
+    def by(cls, rule: GuessRule, sigma: float, sigma_pre: float) -> GuessChoice:
+        """What a rule makes of the noise levels."""
+        weight = rule.end_to_end(sigma, sigma_pre)
+        return cls(weight, 1.0 - weight, sigma, sigma_pre, rule)
+
+    def describe(self) -> dict[str, Any]:
+        """For the record of a result."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ObservedNoise:
+    """How noisy an observed volume is.
+
+    Args:
+        sigma: standard deviation on the [0, 1] scale.
+        head: where alpha is judged, (S, 1, H, W), or (1, 1, X, Y, Z) of a volume that is solved as a whole.
+    """
+
+    sigma: float
+    head: torch.Tensor
+
+
+def observed_noise(batch: torch.Tensor, axis: int, member: str = "low") -> ObservedNoise:
+    """Estimate the noise of a volume's observed image, or of its pre-dose image.
 
     Args:
         batch: the slices of one volume (S, C, H, W), or the volume (1, C, X, Y, Z); the last channel is observed.
         axis: slice axis of a volume that is solved as a whole.
-        rule: what alpha is chosen by.
-        make_problem: the inverse problem of some samples of the batch.
-        solver: solves it.
-        principle: how alpha is searched for.
-        count: slices to search for it on, those with the largest sum of the observed image over the head.
-        callback: called after each iteration of the solver.
-
-    Returns:
-        The choice, and the head (S, 1, H, W) or (1, 1, X, Y, Z).
+        member: ``"low"``, the last channel, or ``"pre"``, the first of two.
 
     Raises:
         StudyError: the image does not tell how noisy it is, or shows no head.
     """
     whole = batch.ndim == 5
     axis = axis if whole else 0
-    observed = (batch[0, -1] if whole else batch[:, -1]).cpu().numpy()
-    head = head_mask(observed, axis=axis)
-    sigma = EstimateNoise(axis)(observed[None])
+    channel = -1 if member == "low" else 0
+    image = (batch[0, channel] if whole else batch[:, channel]).cpu().numpy()
+    head = head_mask(image, axis=axis)
+    sigma = EstimateNoise(axis)(image[None])
     if not np.isfinite(sigma):
         raise StudyError(
             "the noise level cannot be estimated, which alpha is chosen by",
-            member="low",
-            advice="give --alpha a number",
+            member=member,
+            advice="give --alpha a number, without --prior adaptive",
         )
     mask = torch.from_numpy(np.ascontiguousarray(head)).to(batch.device)
-    mask = mask[None, None] if whole else mask[:, None]
+    return ObservedNoise(sigma, mask[None, None] if whole else mask[:, None])
+
+
+def choose_alpha(
+    batch: torch.Tensor,
+    noise: ObservedNoise,
+    rule: AlphaRule,
+    make_problem: Callable[[torch.Tensor], LearnedInverseProblem],
+    solver: Any,
+    principle: DiscrepancyPrinciple,
+    count: int,
+    callback: Callable[[], None] | None = None,
+) -> AlphaChoice:
+    """Choose alpha for a volume.
+
+    Args:
+        batch: the slices of one volume (S, C, H, W), or the volume (1, C, X, Y, Z); the last channel is observed.
+        noise: of the volume.
+        rule: what alpha is chosen by.
+        make_problem: the inverse problem of some samples of the batch.
+        solver: solves it.
+        principle: how alpha is searched for.
+        count: slices to search for it on, those with the largest sum of the observed image over the head.
+        callback: called after each iteration of the solver.
+    """
+    whole = batch.ndim == 5
+    sigma, mask = noise.sigma, noise.head
     wanted, alpha = rule.discrepancy(sigma), rule.alpha(sigma)
     if alpha is not None:
-        return AlphaChoice(alpha, sigma, rule, wanted, "proportional"), mask
+        return AlphaChoice(alpha, sigma, rule, wanted, "proportional")
     chosen = [0]
     if not whole:
         signal = (batch[:, -1:] * mask).flatten(1).sum(dim=1)
         chosen = sorted(signal.argsort(descending=True)[:count].tolist())
     search = principle.choose(make_problem(batch[chosen].contiguous()), solver, wanted, mask[chosen], callback)
-    choice = AlphaChoice(
+    return AlphaChoice(
         alpha=search.alpha,
         sigma=sigma,
         rule=rule,
@@ -139,4 +192,3 @@ def choose_alpha(
         network_evaluations=search.network_evaluations,
         slices=[] if whole else chosen,
     )
-    return choice, mask

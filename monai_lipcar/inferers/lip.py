@@ -13,9 +13,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from monai.data.meta_tensor import MetaTensor
@@ -30,6 +31,7 @@ from monai_lipcar.problem import (
     AdamSolver,
     AlphaRule,
     DiscrepancyPrinciple,
+    GuessRule,
     LearnedInverseProblem,
     Prior,
     Solution,
@@ -37,13 +39,14 @@ from monai_lipcar.problem import (
     frozen,
 )
 
-from .automatic import AlphaChoice, choose_alpha
+from .automatic import AlphaChoice, GuessChoice, ObservedNoise, choose_alpha, observed_noise
 from .budget import slices_within
 from .operator import volume_slice_axis
 from .slicewise import SlicewiseOperator
 
 __all__ = ["LIPInferer", "SolveRecord"]
 
+Rule = TypeVar("Rule", AlphaRule, GuessRule)
 _SLICES = 4
 """Most slices that alpha is chosen on: one number needs no more."""
 
@@ -83,6 +86,8 @@ class SolveRecord:
     network_evaluations: int = 0
     alpha_choice: AlphaChoice | None = None
     """How alpha was chosen, where it was."""
+    guess_choice: GuessChoice | None = None
+    """Which guess was taken, where there was a choice."""
 
     def add(self, solution: Solution, residual: torch.Tensor) -> None:
         """Append the samples of one solve."""
@@ -117,6 +122,9 @@ class LIPInferer(Inferer):
             unless it has one.
         guess: makes the prior one around a guess (GenTV): ``"pre"`` for the pre-dose image, or an end-to-end network
             (its weights loaded) that is called with the inputs.
+        guess_rule: makes the guess a mean of the end-to-end image and the pre-dose image, with weights from the
+            noise of pre and observed image, see :class:`~monai_lipcar.problem.GuessRule`; ``"auto"`` then takes the
+            noise of both together.
         solver: the published :class:`~monai_lipcar.problem.AdamSolver` by default;
             :class:`~monai_lipcar.problem.ProximalSolver` is many times faster and says when it is done.
         spatial_dims: dimensions of the forward operator.
@@ -133,8 +141,8 @@ class LIPInferer(Inferer):
         progress: show a progress bar.
 
     Raises:
-        ConfigurationError: a setting that cannot be used, inputs of another shape, or ``guess="pre"`` with inputs
-            that have no pre-dose channel.
+        ConfigurationError: a setting that cannot be used, inputs of another shape, or a guess from the pre-dose image
+            with inputs that have no pre-dose channel.
 
     Example:
         >>> from monai_lipcar.physics import LinearDoseOperator
@@ -158,6 +166,7 @@ class LIPInferer(Inferer):
         across_slices: bool = False,
         memory_budget_gib: float = 2.0,
         precision: Literal["float32", "auto"] = "float32",
+        guess_rule: GuessRule | Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if alpha != "auto" and (isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0):
@@ -171,10 +180,15 @@ class LIPInferer(Inferer):
         if precision not in ("float32", "auto"):
             raise ConfigurationError(f"precision: expected 'float32' or 'auto', got {precision!r}")
         self.precision = precision
+        if guess_rule is not None and not callable(guess):
+            raise ConfigurationError(
+                f"guess_rule: it weighs the image of an end-to-end network, but guess is {guess!r}"
+            )
         self.alpha: float | Literal["auto"] = "auto" if alpha == "auto" else float(alpha)
-        self.alpha_rule = _as_rule(alpha_rule)
+        self.alpha_rule = _as_rule(AlphaRule, "alpha_rule", alpha_rule)
         self.prior = TotalVariation() if prior is None else prior
         self.guess = guess
+        self.guess_rule = _as_rule(GuessRule, "guess_rule", guess_rule)
         self.solver: Solver = AdamSolver() if solver is None else solver
         self.spatial_dims = spatial_dims
         self.slice_batch_size = slice_batch_size
@@ -191,8 +205,9 @@ class LIPInferer(Inferer):
         """Solve for inputs (B, C, *spatial), C = 1 or 2; returns (B, 1, *spatial), a MetaTensor where inputs is."""
         if inputs.shape[1] not in (1, 2):
             raise ConfigurationError(f"expected channels (pre, low) or (low), got shape {tuple(inputs.shape)}")
-        if self.guess == "pre" and inputs.shape[1] != 2:
-            raise ConfigurationError("guess='pre' needs inputs with channels (pre, low), got one channel")
+        if (self.guess == "pre" or self.guess_rule is not None) and inputs.shape[1] != 2:
+            of = "guess='pre'" if self.guess_rule is None else "guess_rule"
+            raise ConfigurationError(f"{of} needs inputs with channels (pre, low), got one channel")
         if inputs.ndim not in (self.spatial_dims + 2, 5):
             slices = "slices (B, C, H, W) or " if self.spatial_dims == 2 else ""
             raise ConfigurationError(f"expected {slices}volumes (B, C, X, Y, Z), got shape {tuple(inputs.shape)}")
@@ -216,22 +231,29 @@ class LIPInferer(Inferer):
             chunks = batch.split(size)
             unit = "volume" if data.ndim == 5 and not by_slice else "slice"
             with tqdm(total=len(batch), desc="solving", unit=unit, disable=not self.progress, leave=False) as bar:
-                alpha, choice, head = self.alpha, None, None
+                alpha, choice, noise = self.alpha, None, self._noise(inputs, batch)
+                guess, weight = None, 1.0
+                if self.guess_rule is not None and noise is not None:
+                    guess = GuessChoice.by(self.guess_rule, noise.sigma, self._noise_of("pre", inputs, batch).sigma)
+                    weight, noise = guess.end_to_end, replace(noise, sigma=math.hypot(guess.sigma, guess.sigma_pre))
                 if alpha == "auto":
+                    assert noise is not None
                     count = min(_SLICES, size if by_slice else self.slice_batch_size)
-                    choice, head = self._choose_alpha(inputs, batch, solving, priors[0], bar, count)
+                    choice = self._choose_alpha(batch, noise, solving, priors[0], weight, bar, count)
                     alpha = choice.alpha
-                record = SolveRecord({**self.solver.describe(), **settings}, alpha, alpha_choice=choice)
+                record = SolveRecord(
+                    {**self.solver.describe(), **settings}, alpha, alpha_choice=choice, guess_choice=guess
+                )
                 for chunk, prior in zip(chunks, itertools.cycle(priors), strict=False):
-                    problem = self.problem(chunk.contiguous(), solving, alpha, prior)
+                    problem = self.problem(chunk.contiguous(), solving, alpha, prior, weight)
                     solution = self.solver.solve(problem, problem.observed, _iteration_counter(bar))
                     residual = _residual(problem, network, solution.image)
                     record.add(solution, residual)
                     images.append(solution.image)
                     residuals.append(residual)
                     bar.update(len(chunk))
-            if choice is not None and head is not None:
-                choice.reached = float(torch.cat(residuals)[head].double().square().mean().sqrt())
+            if choice is not None and noise is not None:
+                choice.reached = float(torch.cat(residuals)[noise.head].double().square().mean().sqrt())
 
             def restore(parts: list[torch.Tensor]) -> torch.Tensor:
                 result = torch.cat(parts)
@@ -265,24 +287,36 @@ class LIPInferer(Inferer):
             return 1
         return slices_within(self.problem(batch[:1].contiguous(), network, 0.0, prior), self.memory_budget_gib, most)
 
+    def _noise(self, inputs: torch.Tensor, batch: torch.Tensor) -> ObservedNoise | None:
+        """Noise of the volume, where something is chosen by it."""
+        if self.alpha != "auto" and self.guess_rule is None:
+            return None
+        if inputs.ndim == 5 and len(inputs) > 1:
+            what = "alpha='auto'" if self.alpha == "auto" else "guess_rule"
+            raise ConfigurationError(f"{what} is for one volume at a time, got a batch of {len(inputs)}")
+        return self._noise_of("low", inputs, batch)
+
+    def _noise_of(self, member: str, inputs: torch.Tensor, batch: torch.Tensor) -> ObservedNoise:
+        axis = volume_slice_axis(inputs, self.slice_axis) if batch.ndim == 5 else 0
+        return observed_noise(batch, axis, member)
+
     def _choose_alpha(
         self,
-        inputs: torch.Tensor,
         batch: torch.Tensor,
+        noise: ObservedNoise,
         network: Callable[..., torch.Tensor],
         prior: Prior,
+        guess_weight: float,
         bar: Any,
         count: int,
-    ) -> tuple[AlphaChoice, torch.Tensor]:
-        if inputs.ndim == 5 and len(inputs) > 1:
-            raise ConfigurationError(f"alpha='auto' is for one volume at a time, got a batch of {len(inputs)}")
+    ) -> AlphaChoice:
         assert self.alpha_rule is not None
         bar.set_description("choosing alpha")
         chosen = choose_alpha(
             batch,
-            volume_slice_axis(inputs, self.slice_axis) if batch.ndim == 5 else 0,
+            noise,
             self.alpha_rule,
-            lambda samples: self.problem(samples, network, 0.0, prior),
+            lambda samples: self.problem(samples, network, 0.0, prior, guess_weight),
             self.solver,
             # a fixed number of steps leads somewhere else from another start
             DiscrepancyPrinciple(warm_start=not isinstance(self.solver, AdamSolver)),
@@ -298,6 +332,7 @@ class LIPInferer(Inferer):
         network: Callable[[torch.Tensor], torch.Tensor],
         alpha: float,
         prior: Prior | None = None,
+        guess_weight: float = 1.0,
     ) -> LearnedInverseProblem:
         """The inverse problem of some samples, with the guess made for them.
 
@@ -306,6 +341,7 @@ class LIPInferer(Inferer):
             network: the forward operator.
             alpha: weight of the prior.
             prior: without the guess; by default the inferer's.
+            guess_weight: of the end-to-end image in the guess; the rest is the pre-dose image.
         """
         prior = self.prior if prior is None else prior
         pre = inputs[:, :1] if inputs.shape[1] == 2 else None
@@ -317,7 +353,10 @@ class LIPInferer(Inferer):
                 if isinstance(network, SlicewiseOperator):
                     guess = network.of_same_slices(guess)
                 with frozen(guess):
-                    prior = prior.around(guess(inputs))
+                    image = guess(inputs)
+                if pre is not None and guess_weight < 1:
+                    image = pre + guess_weight * (image - pre)
+                prior = prior.around(image)
         return LearnedInverseProblem(network, inputs[:, -1:], prior, alpha, pre)
 
 
@@ -330,15 +369,14 @@ def _residual(
         return given.residual(image)
 
 
-def _as_rule(rule: AlphaRule | Mapping[str, float] | None) -> AlphaRule | None:
-    if rule is None or isinstance(rule, AlphaRule):
+def _as_rule(kind: type[Rule], name: str, rule: Rule | Mapping[str, float] | None) -> Rule | None:
+    if rule is None or isinstance(rule, kind):
         return rule
     try:
-        return AlphaRule(**rule)
+        return kind(**rule)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"alpha_rule: expected the numbers operator_error and kappa, perhaps ratio, got {rule!r} ({error})"
-        ) from error
+        numbers = ", ".join(one.name + ("" if one.default is MISSING else " (optional)") for one in fields(kind))
+        raise ConfigurationError(f"{name}: expected the numbers {numbers}, got {rule!r} ({error})") from error
 
 
 def _iteration_counter(bar: Any) -> Callable[[], None]:

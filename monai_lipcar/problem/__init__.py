@@ -16,6 +16,7 @@ from .adam import AdamSolver
 from .differences import finite_differences, transposed_differences
 from .discrepancy import AlphaRule, AlphaSearch, DiscrepancyPrinciple, discrepancy
 from .gain import operator_gain
+from .guess_rule import GuessRule
 from .objective import LearnedInverseProblem, frozen
 from .priors import GeneralizedTotalVariation, Prior, TotalVariation
 from .prox_tv import Proximal, prox_tv
@@ -28,6 +29,7 @@ __all__ = [
     "AlphaSearch",
     "DiscrepancyPrinciple",
     "GeneralizedTotalVariation",
+    "GuessRule",
     "LearnedInverseProblem",
     "Prior",
     "Proximal",

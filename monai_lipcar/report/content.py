@@ -188,6 +188,9 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         if choice := record.get("alpha_choice"):
             reached = f"{choice['wanted']:.4f} expected, {choice['reached']:.4f} found"
             add("alpha_choice", "alpha from the noise", reached)
+        if guess := record.get("guess_choice"):
+            parts = f"{guess['end_to_end']:.2f} end-to-end, {guess['pre']:.2f} before contrast"
+            add("guess_choice", "guess from the noise", parts)
         evaluations = f", {record['network_evaluations']} evaluations" if "network_evaluations" in record else ""
         add("solver", "solver", f"{record['solver']['name']}, {record['iterations']} iterations{evaluations}")
         facts.append(("status", record["status"].replace("_", " "), STATUSES.get(record["status"], "")))

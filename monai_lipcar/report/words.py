@@ -86,6 +86,8 @@ EXPLANATIONS = {
     "stays unexplained",
     "alpha_choice": "residual over the head that noise and operator explain, and the one that is left with the alpha "
     "that was chosen from the noise",
+    "guess_choice": "shares of the end-to-end network's image and of the image before contrast in the guess, which the "
+    "prior keeps the result close to: the more noise, the less of the network",
     "solver": "the algorithm that searched the image which explains the low dose",
     "status": "why the search ended, in the worst slice",
     "objective": "what the search makes small: half the squared residual plus alpha times the prior, summed over the "

@@ -24,8 +24,8 @@ import torch
 from monai_lipcar.data import Study
 from monai_lipcar.handlers import configuration_changes, input_hashes, result_record
 from monai_lipcar.handlers.record import objective_history, plain
-from monai_lipcar.inferers import AlphaChoice, SolveRecord
-from monai_lipcar.problem import AlphaRule
+from monai_lipcar.inferers import AlphaChoice, GuessChoice, SolveRecord
+from monai_lipcar.problem import AlphaRule, GuessRule
 
 
 def test_input_hashes_of_files_and_dicom_folders(tmp_path: Path) -> None:
@@ -169,6 +169,17 @@ def test_how_alpha_was_chosen() -> None:
         **{"status": "met", "solves": 4, "network_evaluations": 31, "slices": [2, 3]},
     }
     assert json.loads(json.dumps(record)) == record
+
+
+def test_which_guess_was_taken() -> None:
+    solve = solve_record("converged")
+    assert result_record(Study("sub-01", {}), "ph2l_gentv", {}, {}, solve, None, 1.0, "cpu")["guess_choice"] is None
+    solve.guess_choice = GuessChoice.by(GuessRule(error=0.01), 0.02, 0.0)
+    record = result_record(Study("sub-01", {}), "ph2l_gentv", {}, {}, solve, None, 1.0, "cpu")
+    assert record["guess_choice"] == {
+        **{"end_to_end": pytest.approx(0.2), "pre": pytest.approx(0.8), "sigma": 0.02, "sigma_pre": 0.0},
+        "rule": {"error": 0.01, "gain": 1.0},
+    }
 
 
 def test_without_a_solver_there_is_nothing_about_one() -> None:

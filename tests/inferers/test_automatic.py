@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Alpha chosen by the inferer: on which slices, from which noise, and what the record says of it."""
+"""Alpha and guess chosen by the inferer: on which slices, from which noise, and what the record says of it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from monai_lipcar.errors import ConfigurationError, StudyError
-from monai_lipcar.inferers import AlphaChoice, LIPInferer
+from monai_lipcar.inferers import AlphaChoice, GuessChoice, LIPInferer
 from monai_lipcar.physics import LinearDoseOperator, add_rician_noise
-from monai_lipcar.problem import AdamSolver, AlphaRule, ProximalSolver
+from monai_lipcar.problem import AdamSolver, AlphaRule, GuessRule, LearnedInverseProblem, ProximalSolver, TotalVariation
 
 NOISE = 0.02
 RULE = AlphaRule(operator_error=0.004, kappa=1.0)
@@ -219,10 +219,116 @@ def test_an_operator_that_does_not_explain_the_data_is_told() -> None:
     assert choice.warning.endswith("check that dose fraction and sequence are those of the study")
 
 
+def extrapolation(inputs: Tensor) -> Tensor:
+    """An end-to-end image: noise times five."""
+    return (inputs[:, :1] + (inputs[:, 1:] - inputs[:, :1]) / 0.2).clamp(0.0, 1.0)
+
+
+ADAPTIVE: dict[str, Any] = {
+    "guess": extrapolation,
+    "guess_rule": GuessRule(error=NOISE),
+    "alpha_rule": AlphaRule(operator_error=0.004, kappa=0.0, ratio=0.25),
+}
+
+
+def test_guess_and_alpha_from_the_noise() -> None:
+    inputs, network = examination(), LinearDoseOperator(0.2)
+    inferer = make_inferer(**ADAPTIVE)
+    result = inferer(inputs, network)
+    record = inferer.record
+    assert record is not None
+    choice = record.guess_choice
+    assert choice is not None
+    assert choice == GuessChoice.by(ADAPTIVE["guess_rule"], choice.sigma, choice.sigma_pre)
+    assert choice.sigma == pytest.approx(NOISE, rel=0.15)
+    assert choice.sigma_pre < 0.2 * NOISE
+    assert choice.end_to_end == pytest.approx(0.5, abs=0.07)
+    assert choice.pre == 1.0 - choice.end_to_end
+    assert record.alpha == pytest.approx(0.25 * math.hypot(choice.sigma, choice.sigma_pre))
+    assert choice.describe()["rule"] == {"error": NOISE, "gain": 1.0}
+    slices = inputs[0].movedim(-1, 0).contiguous()
+    pre, low = slices[:, :1], slices[:, 1:]
+    guess = choice.end_to_end * extrapolation(slices) + choice.pre * pre
+    problem = LearnedInverseProblem(network, low, TotalVariation().around(guess), record.alpha, pre)
+    expected = ProximalSolver().solve(problem, low).image
+    torch.testing.assert_close(result[0].movedim(-1, 0), expected, atol=1e-4, rtol=0)
+
+
+def test_noise_of_the_pre_dose_image_counts() -> None:
+    inputs = examination()
+    inputs[:, 0] = add_rician_noise(inputs[:, 0], NOISE, torch.Generator().manual_seed(1))
+    inferer = make_inferer(**ADAPTIVE)
+    inferer(inputs, LinearDoseOperator(0.2))
+    record = inferer.record
+    assert record is not None
+    assert record.guess_choice is not None
+    assert record.guess_choice.sigma_pre == pytest.approx(NOISE, rel=0.15)
+    assert record.guess_choice.end_to_end == pytest.approx(2 / 3, abs=0.07)
+    assert record.alpha == pytest.approx(0.25 * 2**0.5 * NOISE, rel=0.15)
+    assert record.alpha_choice is not None
+    assert record.alpha_choice.sigma == pytest.approx(record.alpha / 0.25)
+
+
+def test_the_guess_is_that_of_the_search_for_alpha_too() -> None:
+    """All slices are those of the search here, so the residual that it found is that of the result."""
+    inferer = make_inferer(**{**ADAPTIVE, "alpha_rule": RULE})
+    inferer(examination()[..., :4], LinearDoseOperator(0.2))
+    assert inferer.record is not None
+    choice = inferer.record.alpha_choice
+    assert choice is not None
+    assert choice.status == "met"
+    assert choice.reached == pytest.approx(choice.wanted, rel=0.03)
+
+
+def test_a_guess_by_the_noise_with_an_alpha_of_one_s_own() -> None:
+    inferer = make_inferer(alpha=0.004, alpha_rule=None, guess=extrapolation, guess_rule={"error": 1.0})
+    result = inferer(examination(), LinearDoseOperator(0.2))
+    record = inferer.record
+    assert record is not None
+    assert (record.alpha, record.alpha_choice) == (0.004, None)
+    assert record.guess_choice is not None
+    assert record.guess_choice.end_to_end > 0.99
+    # a guess that is all the end-to-end image's is the one without a rule
+    plain = make_inferer(alpha=0.004, alpha_rule=None, guess=extrapolation)
+    assert (plain(examination(), LinearDoseOperator(0.2)) - result).abs().max() < 0.01
+    assert plain.record is not None
+    assert plain.record.guess_choice is None
+
+
+def test_a_guess_by_the_noise_for_a_prior_across_the_slices() -> None:
+    inferer = make_inferer(**ADAPTIVE, across_slices=True)
+    inferer(examination(), LinearDoseOperator(0.2))
+    apart = make_inferer(**ADAPTIVE)
+    apart(examination(), LinearDoseOperator(0.2))
+    assert inferer.record is not None
+    assert apart.record is not None
+    assert inferer.record.guess_choice == apart.record.guess_choice
+
+
+@pytest.mark.parametrize("guess", [None, "pre"])
+def test_a_rule_needs_an_end_to_end_network(guess: str | None) -> None:
+    with pytest.raises(
+        ConfigurationError, match="guess_rule: it weighs the image of an end-to-end network, but guess is"
+    ):
+        make_inferer(**{**ADAPTIVE, "guess": guess})
+
+
+def test_a_rule_needs_the_pre_dose_image() -> None:
+    with pytest.raises(ConfigurationError, match=r"guess_rule needs inputs with channels \(pre, low\), got one"):
+        make_inferer(**ADAPTIVE)(examination()[:, 1:], LinearDoseOperator(0.2))
+
+
+def test_numbers_of_a_guess_rule() -> None:
+    with pytest.raises(ConfigurationError, match="guess_rule: expected the numbers error, gain \\(optional\\), got"):
+        make_inferer(**{**ADAPTIVE, "guess_rule": {"error": -2.0}})
+
+
 def test_one_volume_at_a_time() -> None:
     inputs = examination()
     with pytest.raises(ConfigurationError, match="alpha='auto' is for one volume at a time, got a batch of 2"):
         make_inferer()(torch.cat([inputs, inputs]), LinearDoseOperator(0.2))
+    with pytest.raises(ConfigurationError, match="guess_rule is for one volume at a time, got a batch of 2"):
+        make_inferer(**ADAPTIVE | {"alpha": 0.01})(torch.cat([inputs, inputs]), LinearDoseOperator(0.2))
 
 
 def test_an_image_that_does_not_tell_its_noise() -> None:

@@ -1,0 +1,113 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The rule of the adaptive prior is found where it is known, and the curve is drawn."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.adaptive import (
+    CALIBRATED,
+    FOUR,
+    METRICS,
+    RATIOS,
+    UNDER,
+    WEIGHTS,
+    average,
+    best_of_four,
+    draw,
+    fit,
+    mixtures,
+    nearest,
+    shortfalls,
+)
+from monai_lipcar.problem import GuessRule
+
+SIGMAS = dict(zip(UNDER, (0.006, 0.012, 0.022, 0.033, 0.044, 0.066, 0.022), strict=True))
+PRE = 0.005
+
+
+def row(ssim: float, ratio: float = 0.3) -> dict[str, float]:
+    """Best at a ratio of 0.3."""
+    loss = math.log(ratio / 0.3) ** 2
+    return {"ssim_head": ssim - loss, "psnr_head": 40.0 * (ssim - loss), "enhancement_recovery": 1.0 - ratio}
+
+
+def curve(sigma: float, error: float) -> dict[str, Any]:
+    """Mixtures with an SSIM of 0.9 at their best weight, that of GuessRule(error), which the four do not reach."""
+    weight = GuessRule(error).end_to_end(sigma, PRE)
+    grid = {str(one): [row(0.9 - 0.4 * abs(one - weight), ratio) for ratio in RATIOS] for one in WEIGHTS}
+    four = {"ph2l_tv": [row(0.7, ratio) for ratio in RATIOS], "physics_tv": grid["0.0"], "ph2l_gentv": grid["1.0"]}
+    return {"sigma": sigma, "sigma_pre": PRE, **grid, **four, "nn_pl2h": [row(0.5)]}
+
+
+def curves(error: float) -> dict[str, dict[str, Any]]:
+    return {f"{head}, {condition}": curve(sigma, error) for head in "ab" for condition, sigma in SIGMAS.items()}
+
+
+def test_mean_over_the_heads_that_have_a_metric() -> None:
+    assert average([{"ssim_head": 0.5}, {"ssim_head": 0.7, "psnr_head": 30.0}]) == {"ssim_head": 0.6, "psnr_head": 30.0}
+
+
+def test_the_four_have_their_best_alpha() -> None:
+    found = best_of_four(curves(0.01), UNDER[0])
+    assert list(found) == list(FOUR)
+    assert found["ph2l_tv"] == {**row(0.7), "ratio": 0.3}
+    assert "ratio" not in found["nn_pl2h"]
+
+
+def test_between_the_weights_and_the_ratios() -> None:
+    example = curve(0.02, 1e-5)
+    rules: list[Any] = [(0.25, 0.25), (0.125, 0.3), (GuessRule(0.01), 0.3)]
+    values = mixtures(example, rules, "ssim_head")
+    assert values[0] == pytest.approx(example["0.25"][RATIOS.index(0.25)]["ssim_head"])
+    weight = GuessRule(0.01).end_to_end(0.02, PRE)
+    assert values[1:] == pytest.approx([0.9 - 0.4 * 0.125, 0.9 - 0.4 * weight], abs=0.025)
+
+
+def test_how_far_a_rule_falls_short() -> None:
+    found = shortfalls(curves(1e-5), [(0.0, 0.3), (1.0, 0.3)])
+    assert list(found) == list(UNDER)
+    for values in found.values():
+        assert values == pytest.approx([0.0, 0.4], abs=0.17)
+        assert values[1] > values[0]
+
+
+def test_the_rule_that_falls_short_least_is_found() -> None:
+    measured = curves(0.015)
+    (guess, ratio), worst = fit(measured, "by the noise")
+    assert isinstance(guess, GuessRule)
+    assert guess.error == pytest.approx(0.015, rel=0.35)
+    assert ratio == pytest.approx(0.3, abs=0.011)
+    assert worst < 0.01
+    _, constant = fit(measured, "the same weight at every noise level")
+    _, pre = fit(measured, "pre-dose image alone")
+    assert worst < constant < pre
+
+
+def test_the_closest_condition() -> None:
+    assert [nearest(condition) for condition in CALIBRATED] == list(CALIBRATED)
+    assert nearest("noise 0.033") == "noise 0.022"
+    assert nearest("noise 0.055") == "noise 0.066"
+
+
+def test_the_curve_is_drawn(tmp_path: Path) -> None:
+    part = {
+        condition: {**dict.fromkeys([*FOUR, "adaptive"], dict.fromkeys(METRICS, 0.5)), "shortfall": 0.0}
+        for condition in UNDER
+    }
+    for content in ({"small_heads": part}, {"small_heads": part, "whole_slices": part}):
+        draw(content, tmp_path / "images" / "curve.png")
+        assert (tmp_path / "images" / "curve.png").read_bytes().startswith(b"\x89PNG")
