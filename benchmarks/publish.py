@@ -12,15 +12,17 @@
 
     python benchmarks/publish.py
 
-Reads ``benchmarks/results/{approaches,real_examinations,false_enhancement,operator_configuration,solver}.json`` and
-rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` in
-``metadata.json``. Nobody types a number twice; ``--check`` only says whether everything shows the numbers that were
+Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver`` and
+``adaptive`` of ``benchmarks/results/*.json`` and rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end
+of table -->``, and ``eval_metrics`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice;
+``--check`` only says whether everything shows the numbers that were
 measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import re
@@ -99,6 +101,10 @@ MAP = {
     "times_faster": ("times faster", 1),
 }
 RACE_IMAGE = "![Objective over network evaluations and over time](images/solver.png)"
+ADAPTIVE = {"nn_pl2h": "NN-PL2H", "ph2l_tv": "PH2L-TV", "ph2l_gentv": "PH2L-GenTV", "physics_tv": "`physics_tv`"}
+ADAPTIVE_METRICS = {"ssim_head": 3, "psnr_head": 2, "enhancement_recovery": 3}
+ADAPTIVE_PARTS = ("small_heads", "whole_slices")
+ADAPTIVE_IMAGE = "![SSIM and PSNR over the head by the noise that was added](images/adaptive.png)"
 NOT_YET = "Not measured yet with the operators that ship."
 
 Row = Mapping[str, float | None]
@@ -175,6 +181,31 @@ def race_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
+def adaptive_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
+    """Tables of the adaptive prior by condition, a sentence where they were not measured."""
+    tables = dict.fromkeys(
+        ("adaptive", *(f"{part}, {one}" for part in ADAPTIVE_PARTS for one in ADAPTIVE_METRICS)), NOT_YET
+    )
+    if content is None:
+        return tables
+    kinds = {
+        kind: {"ratio": found["ratio"], "shortfall": found["shortfall"]} for kind, found in content["kinds"].items()
+    }
+    columns = {"ratio": ("alpha over noise", 2), "shortfall": ("SSIM below the best of the four, worst condition", 4)}
+    tables["adaptive"] = f"{ADAPTIVE_IMAGE}\n\n{numbers(kinds, columns)}"
+    for part, (metric, digits) in itertools.product(ADAPTIVE_PARTS, ADAPTIVE_METRICS.items()):
+        names = {name: (title, digits) for name, title in {**ADAPTIVE, "adaptive": "adaptive"}.items()}
+        rows = {
+            condition: {name: approaches[name].get(metric) for name in names} | {"shortfall": approaches["shortfall"]}
+            for condition, approaches in content.get(part, {}).items()
+        }
+        if metric == "ssim_head":
+            names["shortfall"] = ("below the best of the four", 4)
+        if rows:
+            tables[f"{part}, {metric}"] = numbers(rows, names)
+    return tables
+
+
 def numbers(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, int]]) -> str:
     """Markdown table, without the columns that no row has.
 
@@ -206,10 +237,10 @@ def fill(file: Path, tables: Mapping[str, str]) -> dict[Path, str]:
     return {} if new == text else {file: new}
 
 
-def evaluated(metadata: Path, row: Row) -> dict[Path, str]:
-    """The metadata file with these ``eval_metrics``, if it changes."""
+def evaluated(metadata: Path, row: Row, measured: Mapping[str, Any]) -> dict[Path, str]:
+    """The metadata file with these ``eval_metrics`` and further entries, if it changes."""
     text = metadata.read_text(encoding="utf-8")
-    content = json.loads(text)
+    content = {**json.loads(text), **measured}
     content["eval_metrics"] = {name: round(value, 4) for name, value in row.items()}
     new = json.dumps(content, indent=4) + "\n"
     return {} if new == text else {metadata: new}
@@ -231,9 +262,12 @@ def changes() -> dict[Path, str]:
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
-    raced = RESULTS / "solver.json"
-    race = json.loads(raced.read_text(encoding="utf-8")) if raced.is_file() else None
+    race, adaptive = (
+        json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        for file in (RESULTS / "solver.json", RESULTS / "adaptive.json")
+    )
     new |= fill(REPOSITORY / "docs" / "solvers.md", race_tables(race))
+    new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
     rows = {
         f"`{name}`: {variant}": row for name, variants in configurations.items() for variant, row in variants.items()
@@ -247,7 +281,8 @@ def changes() -> dict[Path, str]:
                 folder = REPOSITORY / "bundles" / bundle
                 shown = table(named({**compared, bundle: row}), LONG)
                 new |= fill(folder / "docs" / "README.md", {"performance": shown})
-                new |= evaluated(folder / "configs" / "metadata.json", row)
+                measured = {"adaptive_prior": adaptive["adaptive_prior"]} if adaptive and bundle == "ph2l_gentv" else {}
+                new |= evaluated(folder / "configs" / "metadata.json", row, measured)
     return new
 
 

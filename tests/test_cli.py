@@ -242,6 +242,17 @@ def test_alpha_from_the_noise_of_the_study(command: Command, dataset: Path, tmp_
     assert "alpha from the noise" in page
 
 
+def test_the_adaptive_prior_on_the_command_line(command: Command, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for verb in ("run", "evaluate"):
+        ended = command(verb, dataset, out, "--prior", "adaptive", "--alpha", 0.01)
+        assert ended.status == 1
+        assert "error: alpha: the adaptive prior chooses alpha from the noise" in ended.err
+        ended = command(verb, dataset, out, "--prior", "adaptive", "--bundle", "ph2l_tv")
+        assert ended.status == 1
+        assert "prior: the bundle ph2l_tv has no choice of a prior" in ended.err
+
+
 def test_run_reports_its_own_studies_only(
     command: Command, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -270,8 +270,8 @@ def test_noise_of_the_pre_dose_image_counts() -> None:
 
 
 def test_the_guess_is_that_of_the_search_for_alpha_too() -> None:
-    """All slices are those of the search here, so the residual that it found is that of the result."""
-    inferer = make_inferer(**{**ADAPTIVE, "alpha_rule": RULE})
+    """All slices are those of the search here; around another guess than that of the result it finds another alpha."""
+    inferer = make_inferer(**{**ADAPTIVE, "alpha_rule": RULE, "guess_rule": GuessRule(error=0.2 * NOISE)})
     inferer(examination()[..., :4], LinearDoseOperator(0.2))
     assert inferer.record is not None
     choice = inferer.record.alpha_choice
