@@ -119,6 +119,12 @@ class Comparison:
             for name, study in self.learned.volumes(anatomy, noise=True).items()
         }
 
+    @property
+    def names(self) -> list[str]:
+        """The studies' names, as cohorts number them."""
+        count = range(1, self.learned.studies + 1)
+        return [f"{anatomy}-{number:04d}" for anatomy in self.learned.cohorts for number in count]
+
     def images(
         self, approach: str, inputs: torch.Tensor, alphas: Sequence[float], learned: bool = True
     ) -> list[torch.Tensor]:
@@ -200,11 +206,13 @@ def end_to_end(guess: float | GuessRule, curve: Measured) -> float:
 
 def mixtures(curve: Measured, rules: Sequence[Rule], metric: str) -> np.ndarray:
     """A metric of one head with each rule, between the weights and the ratios that were measured."""
-    from scipy.interpolate import RegularGridInterpolator
+    from scipy.interpolate import PchipInterpolator
 
     table = np.array([[row.get(metric, math.nan) for row in curve[str(weight)]] for weight in WEIGHTS])
-    points = [(end_to_end(guess, curve), math.log(ratio)) for guess, ratio in rules]
-    values: np.ndarray = RegularGridInterpolator((WEIGHTS, np.log(RATIOS)), table, "pchip")(points)
+    ratios, places = np.unique([ratio for _, ratio in rules], return_inverse=True)
+    by_ratio = PchipInterpolator(np.log(RATIOS), table, axis=1)(np.log(ratios))
+    weights = [end_to_end(guess, curve) for guess, _ in rules]
+    values: np.ndarray = PchipInterpolator(WEIGHTS, by_ratio, axis=0)(weights)[np.arange(len(rules)), places]
     return values
 
 
@@ -231,7 +239,7 @@ def fit(curves: Mapping[str, Measured], kind: str) -> tuple[Rule, float]:
 def calibrate(output: Path, studies: int) -> dict[str, Any]:
     """The first part; see the head of this file."""
     comparison = Comparison(output / "small", studies, COHORTS)
-    jobs = list(itertools.product(CALIBRATED, comparison.studies))
+    jobs = list(itertools.product(CALIBRATED, comparison.names))
     approaches = {
         **dict.fromkeys(map(str, WEIGHTS), RATIOS),
         "ph2l_tv": RATIOS,
@@ -257,13 +265,12 @@ def calibrate(output: Path, studies: int) -> dict[str, Any]:
         weights = [end_to_end(guess, curve) for curve in some]
         short = round(float(of_rule[condition][0]), 4)
         conditions[condition] = {**rows, "shortfall": short, "end_to_end": mean(weights)}
-    calibration = comparison.learned
-    error = comparison.parts.get("operator_error", calibration.operator_error)
+    # the error of PH2L is small against any noise, and does not count
     return {
         "adaptive_prior": {
-            "alpha_rule": {"operator_error": round(error, 5), "kappa": 0.0, "ratio": ratio},
+            "alpha_rule": {"operator_error": 0.0, "kappa": 0.0, "ratio": ratio},
             "guess_rule": asdict(guess),
-            "dose_fraction": calibration.dose_fraction,
+            "dose_fraction": comparison.learned.dose_fraction,
             **comparison.weights,
         },
         "kinds": {
@@ -280,7 +287,7 @@ def check(output: Path, studies: int, calibrated: Mapping[str, Any]) -> dict[str
     entry = calibrated["adaptive_prior"]
     alpha, guess = AlphaRule(**entry["alpha_rule"]), GuessRule(**entry["guess_rule"])
     rows: dict[str, dict[str, list[Row]]] = {condition: {} for condition in UNDER}
-    for condition, name in tqdm(list(itertools.product(UNDER, comparison.studies)), desc="whole slices"):
+    for condition, name in tqdm(list(itertools.product(UNDER, comparison.names)), desc="whole slices"):
         for approach in FOUR:
             ratio = calibrated["small_heads"][nearest(condition)][approach].get("ratio", 0.0)
             solved = "1.0" if approach == "ph2l_gentv" else approach
