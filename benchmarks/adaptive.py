@@ -98,7 +98,7 @@ class Comparison:
         self.inferer = self.learned.inferer
         self.weights = {
             "weights_sha256": self.learned.weights,
-            "guess_weights_sha256": checksum(find_weights(bundle_root(BUNDLE), "pl2h", "guess.pt")),
+            "guess_weights_sha256": checksum(find_weights(bundle_root(BUNDLE), "pl2h", "guess_model.pt")),
         }
         key = {
             "version": monai_lipcar.__version__,
