@@ -118,13 +118,19 @@ def test_weights_of_another_operator(
         run_here(bundle, **options, checkpoint=str(path))
 
 
-@pytest.mark.parametrize("bundle", ["h2l_tv", "h2l", "l2h", "pl2h", "ph2l_gentv"])
-def test_weights_of_another_dose_fraction(bundle: str, options: dict[str, Any], run_here: Callable) -> None:
-    message = (
-        "trained for the dose fraction 0.2, but the network is set to 0.1; use weights trained for it, or set dose"
-    )
+@pytest.mark.parametrize(
+    ("bundle", "trained"),
+    [
+        *((name, "fraction 0.2") for name in ("h2l_tv", "h2l", "l2h")),
+        *((name, "fractions 0.08.* to 0.4.*") for name in ("pl2h", "ph2l_gentv")),
+    ],
+)
+def test_weights_of_another_dose_fraction(
+    bundle: str, trained: str, options: dict[str, Any], run_here: Callable
+) -> None:
+    message = f"trained for the dose {trained}, but the network is set to 0.05; use weights trained for it, or set dose"
     with pytest.raises(WeightsError, match=message):
-        run_here(bundle, **options, dose_fraction=0.1)
+        run_here(bundle, **options, dose_fraction=0.05)
 
 
 def test_guess_of_another_operator(options: dict[str, Any], tmp_path: Path, run_here: Callable) -> None:
