@@ -64,7 +64,7 @@ IMAGE_NAMES = {
 LEVELS = {
     "explained": "Explained",
     "look": "Not explained here: look",
-    "out_of_domain": "Out of domain: refused, do not use this image",
+    "out_of_domain": "Out of domain: do not use this image",
     "not_judged": "Not judged",
     "failed": "Failed: there is no result",
 }
