@@ -285,7 +285,11 @@ class LIPInferer(Inferer):
         most = min(self.slice_batch_size, len(batch))
         if most == 1:
             return 1
-        return slices_within(self.problem(batch[:1].contiguous(), network, 0.0, prior), self.memory_budget_gib, most)
+        sample = batch[:1].contiguous()
+        pre = sample[:, :1] if sample.shape[1] == 2 else None
+        # without a guess, which memory does not depend on: the end-to-end network need not run for it
+        problem = LearnedInverseProblem(network, sample[:, -1:], prior, 0.0, pre)
+        return slices_within(problem, self.memory_budget_gib, most)
 
     def _noise(self, inputs: torch.Tensor, batch: torch.Tensor) -> ObservedNoise | None:
         """Noise of the volume, where something is chosen by it."""
