@@ -33,6 +33,7 @@ from .protocols import default_denoiser
 WEIGHTS = "the bundles' own (default), the same trained here, or trained as the paper did on its cohort"
 STAGES = ("cohort", "training", "evaluation", "theory", "report")
 GO_ON = "take published rows of the same data, weights and settings instead of computing them anew"
+SHARE = "evaluate share K of N (K from 1), for N processes on one output folder; at the end, run once without it"
 SHIP = "put the operators of --weights train into their bundles: weights, checksums, model cards"
 
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")
     parser.add_argument("--ship", action="store_true", help=SHIP)
     parser.add_argument("--go-on", action="store_true", help=GO_ON)
+    parser.add_argument("--share", type=_share, default=(0, 1), metavar="K/N", help=SHARE)
     parser.add_argument("--denoiser", help="of the paper's protocol; default: bm3d where it is installed, else nlm")
     parser.add_argument("--hospital-denoiser", help="of the hospital's protocol, after the noise; default: none")
     parser.add_argument("--device", default="cpu", help="torch device, e.g. cuda")
@@ -74,13 +76,20 @@ def main() -> None:
         if {"evaluation", "theory", "report"} & {*arguments.stages}:
             run = reproduction.Reproduction(chosen, splits, denoiser, arguments.hospital_denoiser)
             if "evaluation" in arguments.stages:
-                run.evaluate()
+                run.evaluate(*arguments.share)
             if "theory" in arguments.stages:
                 run.theory()
             if "report" in arguments.stages:
                 run.report()
     except LipcarError as error:
         raise SystemExit(f"error: {error}") from None
+
+
+def _share(text: str) -> tuple[int, int]:
+    share, _, shares = text.partition("/")
+    if not (share.isdecimal() and shares.isdecimal() and 1 <= int(share) <= int(shares)):
+        raise argparse.ArgumentTypeError(f"expected K/N with K from 1 to N, e.g. 1/2, got {text!r}")
+    return int(share) - 1, int(shares)
 
 
 if __name__ == "__main__":

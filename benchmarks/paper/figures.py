@@ -164,9 +164,8 @@ def _boxes(plan: Plan, anatomy: str, folder: Path) -> list[Path]:
         for column, level in enumerate(levels):
             values, labels, colors = [], [], []
             for approach, details in APPROACHES.items():
-                job = plan.job(anatomy, protocol, level, approach)
-                assert job is not None
-                rows = plan.evaluator.rows(job, whole) or plan.evaluator.rows(job, subset)
+                job = plan.job(anatomy, protocol, level, approach, "validation")
+                rows = {} if job is None else plan.evaluator.rows(job, whole) or plan.evaluator.rows(job, subset)
                 if rows:
                     values.append([entry["ssim_head"] for entry in rows.values()])
                     labels.append(details.label.replace("LIP-PH2L-", "LIP-PH2L-\n").replace("linear ", "linear\n"))
@@ -185,7 +184,8 @@ def _boxes(plan: Plan, anatomy: str, folder: Path) -> list[Path]:
             place.set_title(f"{_protocol_title(plan, protocol)}, noise {level:g}", fontsize=10)
             if column == 0:
                 place.set_ylabel("SSIM, head")
-    figure.suptitle(f"{anatomy}: {' or '.join(map(str, sorted(counts)))} test slices, alpha of the schedule")
+    number = " or ".join(map(str, sorted(counts)))
+    figure.suptitle(f"{anatomy}: {number} test slices, alpha chosen on validation slices")
     return _save(figure, folder, f"boxes-{anatomy}")
 
 

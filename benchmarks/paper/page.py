@@ -165,27 +165,33 @@ def _table_2(cells: Sequence[Cell]) -> str:
 def _table_3(cells: Sequence[Cell]) -> str:
     chosen = [cell for cell in cells if cell["table"] == "table 3"]
     columns = ["noise, approach", "alpha", "SSIM, paper", "SSIM, ours", "SSIM in the head", "with tumor", "without"]
-    columns += ["PSNR in the head (dB)", "PSNR in lesions (dB)", "enhancement recovery"]
-    columns += ["alpha, validation", "SSIM in the head, validation", "PSNR in the head, validation (dB)", "slices"]
+    columns += ["PSNR in the head (dB)", "PSNR in lesions (dB)", "enhancement recovery", "slices"]
+    columns += ["alpha, schedule", "SSIM in the head, schedule", "PSNR in the head, schedule (dB)", "slices, schedule"]
     rows = []
     for level in sorted({cell["noise_level"] for cell in chosen}):
         for row in APPROACHES:
-            where = {"noise_level": level, "row": row, "alpha_rule": "schedule"}
+            where = {"noise_level": level, "row": row, "alpha_rule": "validation"}
             everything = {**where, "column": "all"}
             head = [_value(chosen, "ssim_head", **where, column=group) for group in ("all", "tumor", "no tumor")]
             entry = [f"{level:g}: {ROWS[row]}", _alpha(chosen, **everything)]
             entry += [_paper(chosen, "ssim", **everything), _value(chosen, "ssim", **everything), *head]
             for metric in ("psnr_head", "psnr_lesion", "enhancement_recovery"):
                 entry.append(_value(chosen, metric, **everything))
-            validated = {**everything, "alpha_rule": "validation"}
+            entry.append(_count(chosen, **everything))
+            scheduled = {**everything, "alpha_rule": "schedule"}
             if APPROACHES[row].bundle is None:
-                entry += ["", "", ""]
+                entry += ["", "", "", ""]
             else:
-                entry.append(_alpha(chosen, **validated))
-                entry += [_value(chosen, metric, **validated) for metric in ("ssim_head", "psnr_head")]
-            found = _find(chosen, "ssim_head", **everything)
-            rows.append([*entry, str(found["n"]) if found is not None else "0"])
+                entry.append(_alpha(chosen, **scheduled))
+                entry += [_value(chosen, metric, **scheduled) for metric in ("ssim_head", "psnr_head")]
+                entry.append(_count(chosen, **scheduled))
+            rows.append(entry)
     return _markdown(columns, rows)
+
+
+def _count(cells: Sequence[Cell], **where: Any) -> str:
+    found = _find(cells, "ssim_head", **where)
+    return "0" if found is None else str(found["n"])
 
 
 def _noise(cells: Sequence[Cell]) -> str:

@@ -52,15 +52,16 @@ class Plan:
     def first_steps(self) -> Iterator[list[Task]]:
         """Groups of tasks that depend on nothing, most important first."""
         yield self._operator_tasks()
+        yield self._validation(self.settings.main_levels)
         yield self._sweep("schedule", self.settings.main_levels)
-        yield self._sweep("schedule", self.settings.levels)
-        yield self._validation()
+        yield self._validation(self.settings.levels)
 
     def last_steps(self) -> Iterator[list[Task]]:
-        """Groups of tasks that need the validation to be finished for its alphas."""
-        yield self._whole("schedule")
+        """Groups of tasks that need the validation to be finished for its alphas, or that matter less."""
         yield self._sweep("validation", self.settings.levels)
+        yield self._sweep("schedule", self.settings.levels)
         yield self._whole("validation")
+        yield self._whole("schedule")
 
     def job(
         self, anatomy: str, protocol: str, level: float, approach: str, rule: str = "schedule", section: str = "test"
@@ -139,9 +140,9 @@ class Plan:
     def _validation_names(self, anatomy: str) -> tuple[str, ...]:
         return self.names(anatomy, "validation", self.settings.alpha_slices)
 
-    def _validation(self) -> list[Task]:
+    def _validation(self, levels: tuple[float, ...]) -> list[Task]:
         tasks = []
-        for level in self.settings.levels:
+        for level in levels:
             for protocol in self.protocols:
                 for approach, details in APPROACHES.items():
                     if details.bundle is None:

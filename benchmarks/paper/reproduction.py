@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -30,7 +31,7 @@ from .protocols import protocols
 from .settings import Settings
 from .slices import Slices, load_sections
 
-__all__ = ["Reproduction", "to_json", "write_cohorts"]
+__all__ = ["Reproduction", "share_of", "to_json", "write_cohorts"]
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("monai_lipcar", "torch", "monai", "numpy", "scikit-image", "bm3d")
@@ -64,10 +65,16 @@ class Reproduction:
         self.evaluator = Evaluator(settings, self.networks, self.slices, denoiser)
         self.plan = Plan(self.evaluator, protocols(denoiser, hospital_denoiser))
 
-    def evaluate(self) -> None:
-        """Compute what is missing, most important first."""
-        self._run([task for group in self.plan.first_steps() for task in group], "evaluation")
-        self._run([task for group in self.plan.last_steps() for task in group], "evaluation, chosen alphas")
+    def evaluate(self, share: int = 0, shares: int = 1) -> None:
+        """Compute what is missing, most important first.
+
+        Args:
+            share: which share of the work is done here, from 0.
+            shares: how many processes there are; each job is in the share of one of them. Alphas are chosen from
+                what all of them have finished: at the end, run once more.
+        """
+        for steps, title in ((self.plan.first_steps, "evaluation"), (self.plan.last_steps, "evaluation, alphas")):
+            self._run(share_of([task for group in steps() for task in group], share, shares), title)
 
     def theory(self) -> None:
         """Compute what is missing of the theory."""
@@ -140,6 +147,16 @@ class Reproduction:
         with tqdm(total=total + 1e-6, desc=title, unit="unit", bar_format=BAR, disable=not total) as bar:
             for task, _ in missing:
                 self.evaluator.run(task.job, task.names, bar.update)
+
+
+def share_of(tasks: Sequence[Task], share: int, shares: int) -> list[Task]:
+    """The tasks of one of several processes: all tasks of a job in one share, shares of about the same cost."""
+    loads = [0.0] * shares
+    places: dict[Any, int] = {}
+    for task in tasks:
+        place = places.setdefault(task.job, min(range(shares), key=loads.__getitem__))
+        loads[place] += task.job.cost * len(task.names)
+    return [task for task in tasks if places[task.job] == share]
 
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} so far, {remaining} to go"

@@ -23,7 +23,7 @@ from benchmarks.paper import tables, training, training_cohort
 from benchmarks.paper.approaches import APPROACHES, Networks
 from benchmarks.paper.evaluation import Evaluator, Rows
 from benchmarks.paper.parts import Parts
-from benchmarks.paper.reproduction import Reproduction
+from benchmarks.paper.reproduction import Reproduction, share_of
 from benchmarks.paper.settings import REPOSITORY, Settings, full
 from monai_lipcar.data import load_datalist
 
@@ -76,6 +76,18 @@ def test_what_is_finished_is_not_computed_again(
     monkeypatch.undo()
     other = replace(settings, seed=settings.seed + 1)
     assert Evaluator(other, Networks(other), reproduction.slices, "nlm").rows(job) == {}
+
+
+def test_shares_are_whole_jobs_and_all_of_them(reproduction: Reproduction) -> None:
+    tasks = [task for group in reproduction.plan.first_steps() for task in group]
+    shares = [share_of(tasks, share, 3) for share in range(3)]
+    jobs = [{task.job for task in share} for share in shares]
+    assert sum(map(len, shares)) == len(tasks)
+    assert set().union(*jobs) == {task.job for task in tasks}
+    assert sum(map(len, jobs)) == len({task.job for task in tasks})  # none in two shares
+    costs = [sum(task.job.cost * len(task.names) for task in share) for share in shares]
+    assert max(costs) < 1.5 * min(costs)
+    assert share_of(tasks, 0, 1) == tasks
 
 
 def test_the_baselines_are_what_they_say(reproduction: Reproduction) -> None:
