@@ -21,7 +21,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from monai_lipcar.cli_options import Policy, SolverName
+from monai_lipcar.cli_options import DomainPolicy, Policy, PriorName, SolverName
 from monai_lipcar.data.studies import MEMBERS
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.options import check_options
@@ -44,8 +44,10 @@ _WHOLE_NUMBERS = ("max_iterations",)
 _SWITCHES = ("refine_registration", "match_intensity", "across_slices")
 _WORDS: dict[str, tuple[str, ...]] = {
     "alpha": ("auto",),
+    "prior": tuple(prior.value for prior in PriorName),
     "solver": tuple(solver.value for solver in SolverName),
     "registration_policy": tuple(policy.value for policy in Policy),
+    "out_of_domain": tuple(policy.value for policy in DomainPolicy),
     "denoise": ("none", "nlm", "wavelet", "tv", "bm3d"),
 }
 _OPTIONS = tuple(dict.fromkeys((*_NUMBERS, *_WHOLE_NUMBERS, *_WORDS, *_SWITCHES)))

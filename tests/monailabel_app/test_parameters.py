@@ -52,6 +52,8 @@ def test_defaults_are_the_bundles_own(name: str) -> None:
         ({"alpha": "auto"}, "auto"),
         ({"solver": "paper"}, "paper"),
         ({"solver": ["paper", "proximal"]}, "paper"),
+        ({"prior": "adaptive"}, "adaptive"),
+        ({"out_of_domain": "refuse"}, "refuse"),
         ({"max_iterations": 3}, 3),
         ({"max_iterations": "3"}, 3),
         ({"denoise": "nlm"}, "nlm"),
