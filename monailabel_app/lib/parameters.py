@@ -21,7 +21,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from monai_lipcar.cli_options import Policy, SolverName
+from monai_lipcar.cli_options import Policy, PrecisionName, SolverName
 from monai_lipcar.data.studies import MEMBERS
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.options import check_options
@@ -45,6 +45,7 @@ _SWITCHES = ("refine_registration", "match_intensity", "across_slices")
 _WORDS: dict[str, tuple[str, ...]] = {
     "alpha": ("auto",),
     "solver": tuple(solver.value for solver in SolverName),
+    "precision": tuple(precision.value for precision in PrecisionName),
     "registration_policy": tuple(policy.value for policy in Policy),
     "denoise": ("none", "nlm", "wavelet", "tv", "bm3d"),
 }
