@@ -39,6 +39,7 @@ from monai_lipcar.cli_options import (
     MaxIterations,
     OutOfDomain,
     Policy,
+    Precision,
     PreEntities,
     PreUid,
     Prior,
@@ -85,12 +86,14 @@ def _acquired(file: Path | None, dose_fraction: float | None) -> dict[str, Any]:
 def demo(
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("output/demo"),
     max_iterations: MaxIterations = None,
+    precision: Precision = None,
 ) -> None:
     """Simulate the full dose of the sample study, and show its figure, report and metrics."""
     from monai_lipcar.bundle import run_bundle
     from monai_lipcar.data import find_studies, sample_dataset_dir
 
-    result = run_bundle("ph2l_gentv", sample_dataset_dir(), output, max_iterations=max_iterations, overwrite=True)
+    options: dict[str, Any] = {"max_iterations": max_iterations, "precision": precision and precision.value}
+    result = run_bundle("ph2l_gentv", sample_dataset_dir(), output, overwrite=True, **options)
     for study in find_studies(sample_dataset_dir()):
         show_result(study, output)
     raise typer.Exit(result)
@@ -227,6 +230,7 @@ def run(
     prior: Prior = None,
     solver: Solver = None,
     max_iterations: MaxIterations = None,
+    precision: Precision = None,
     dose_fraction: BundleDoseFraction = None,
     acquisition: AcquisitionFile = None,
     denoise: Denoise = None,
@@ -255,6 +259,7 @@ def run(
         "prior": prior and prior.value,
         "solver": solver and solver.value,
         "max_iterations": max_iterations,
+        "precision": precision and precision.value,
         "denoise": denoise,
         "registration_policy": registration_policy.value,
         "refine_registration": refine_registration,
@@ -300,6 +305,7 @@ def evaluate(
     prior: Prior = None,
     solver: Solver = None,
     max_iterations: MaxIterations = None,
+    precision: Precision = None,
     dose_fraction: BundleDoseFraction = None,
     acquisition: AcquisitionFile = None,
     denoise: Denoise = None,
@@ -322,6 +328,7 @@ def evaluate(
         prior=prior and prior.value,
         solver=solver and solver.value,
         max_iterations=max_iterations,
+        precision=precision and precision.value,
         **_acquired(acquisition, dose_fraction),
         denoise=denoise,
         registration_policy=registration_policy.value,

@@ -41,6 +41,8 @@ __all__ = [
     "Policy",
     "PreEntities",
     "PreUid",
+    "Precision",
+    "PrecisionName",
     "Prior",
     "PriorName",
     "RefineRegistration",
@@ -81,6 +83,13 @@ class SolverName(str, Enum):
 
     proximal = "proximal"
     paper = "paper"
+
+
+class PrecisionName(str, Enum):
+    """Arithmetic of the network while an inverse problem is solved."""
+
+    float32 = "float32"
+    auto = "auto"
 
 
 class PriorName(str, Enum):
@@ -137,6 +146,13 @@ MaxIterations = Annotated[
     int | None, typer.Option(min=1, help="Most iterations of the solver; by default the solver's.")
 ]
 Solver = Annotated[SolverName | None, typer.Option(help="Of an inverse problem; by default the bundle's.")]
+Precision = Annotated[
+    PrecisionName | None,
+    typer.Option(
+        help="Of the network that is inverted; auto: bfloat16 where the device has it and it is accurate enough; by "
+        "default float32."
+    ),
+]
 RegistrationPolicy = Annotated[Policy, typer.Option(help="Of misregistered studies: refuse, drop slices, register.")]
 OutOfDomain = Annotated[
     DomainPolicy | None,

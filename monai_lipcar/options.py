@@ -37,6 +37,8 @@ _NO_OPTIONS = {"imports", "initialize", "run", "finalize"}
 """Entries of a config that are steps, not settings: to be overridden, but nothing to propose."""
 _OF_INVERSE_PROBLEMS = {"alpha", "alpha_rule", "solver", "max_iterations", "across_slices"}
 """Options that the bundles with an operator alone do not have."""
+_OF_INVERTED_NETWORKS = {"precision"}
+"""Options of the inverse problems whose operator is a network."""
 _WORDS = {"alpha": "auto"}
 """Options that take a word in place of a number."""
 _TRACKING = {"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
@@ -82,6 +84,11 @@ def check_options(options: Mapping[str, Any], config: Mapping[str, Any]) -> None
                 raise ConfigurationError(
                     f"{name}: the bundle {bundle} applies an operator, it has no prior and no solver; leave the option "
                     "out, or choose an inverse problem, such as ph2l_tv"
+                )
+            if name in _OF_INVERTED_NETWORKS and bundle is not _MISSING:
+                raise ConfigurationError(
+                    f"{name}: the bundle {bundle} inverts no network; leave the option out, or choose one that does, "
+                    "such as ph2l_tv"
                 )
             raise ConfigurationError(f"unknown option --{name}; {_proposal(name, config)}")
         expected = None if value == _WORDS.get(name, _MISSING) else _mismatch(value, default)

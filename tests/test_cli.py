@@ -349,8 +349,12 @@ def test_package(command: Command, tmp_path: Path) -> None:
 
 
 def test_demo(command: Command, tmp_path: Path) -> None:
-    ended = command("demo", "--output", tmp_path / "out", "--max-iterations", 2)
+    ended = command("demo", "--output", tmp_path / "out", "--max-iterations", 2, "--precision", "auto")
     assert ended.status == 0, ended.err
     places = [Path(line.split(maxsplit=1)[1].split("  ")[-1].strip()) for line in ended.out.splitlines()[1:4]]
     assert [place.name for place in places] == ["high_sim.nii.gz", "figure.png", "report.html"]
     assert all(place.is_file() for place in places)
+    record = json.loads(places[0].with_name("result.json").read_text())
+    assert record["configuration"]["precision"] == "auto"
+    # float32 where the device does not have it, or where it is not accurate
+    assert record["solver"].get("network_precision", "bfloat16") == "bfloat16"

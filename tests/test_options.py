@@ -111,6 +111,12 @@ def test_options_of_an_inverse_problem_for_an_operator(name: str) -> None:
         check_options({name: 1}, {"dataset_dir": "data", "writer": {"_target_": "W", "bundle": "h2l"}})
 
 
+@pytest.mark.parametrize("bundle", ["h2l", "physics_tv"])
+def test_the_precision_of_a_network_that_is_not_inverted(bundle: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^precision: the bundle {bundle} inverts no network; leave the opt"):
+        check_options({"precision": "auto"}, {"alpha": 0.1, "writer": {"_target_": "W", "bundle": bundle}})
+
+
 @pytest.mark.parametrize("option", [{"alpha": 0.01}, {"alpha": "auto"}, {"alpha_rule": {"kappa": 1.0}}])
 def test_the_adaptive_prior_chooses_alpha(option: dict[str, Any]) -> None:
     config = {"prior": "gentv", "alpha": 0.002, "alpha_rule": "$None"}

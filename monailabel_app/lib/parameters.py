@@ -21,7 +21,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from monai_lipcar.cli_options import DomainPolicy, Policy, PriorName, SolverName
+from monai_lipcar.cli_options import DomainPolicy, Policy, PrecisionName, PriorName, SolverName
 from monai_lipcar.data.studies import MEMBERS
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.options import check_options
@@ -46,6 +46,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "alpha": ("auto",),
     "prior": tuple(prior.value for prior in PriorName),
     "solver": tuple(solver.value for solver in SolverName),
+    "precision": tuple(precision.value for precision in PrecisionName),
     "registration_policy": tuple(policy.value for policy in Policy),
     "out_of_domain": tuple(policy.value for policy in DomainPolicy),
     "denoise": ("none", "nlm", "wavelet", "tv", "bm3d"),

@@ -295,6 +295,10 @@ def test_overrides_of_inverse_problems(name: str) -> None:
         else:
             assert content["configuration"][key] == content["inferer"][key] == f"@{key}"
     assert content["solver"] == config(name, "evaluate.json")["solver"] == "proximal"
+    for file in () if name == "physics_tv" else ("inference.json", "evaluate.json"):  # which inverts no network
+        content = config(name, file)
+        assert content["precision"] == "float32"
+        assert content["configuration"]["precision"] == content["inferer"]["precision"] == "@precision"
 
 
 def test_folders_and_files_called_by_a_number(dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
