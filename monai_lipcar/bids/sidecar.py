@@ -12,12 +12,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from monai_lipcar.data import atomic
 
 from .names import BidsName
 
@@ -59,7 +60,7 @@ def read_sidecar(image: Path, name: BidsName, root: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Content of a JSON file, empty where there is none; one that cannot be read is passed over, with a warning."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = atomic.read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import read_json, write_text
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.physics.acquisition import Acquisition
 
@@ -63,7 +63,7 @@ def load_acquisition(file: Path) -> Acquisition:
         ConfigurationError: it cannot be read, or what it says is impossible.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{file.name} is not readable as JSON: {error}") from error
     return _read(content)

@@ -8,15 +8,39 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Small text files that are there whole or not at all."""
+"""Small text files: written whole or not at all, and read without trust."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
-__all__ = ["write_text"]
+__all__ = ["read_json", "write_text"]
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file, whatever it is.
+
+    Args:
+        file: where to read.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: there is none, or it is no file: reading from a named pipe would never end.
+        ValueError: it is not JSON, not text, or nested too deeply.
+    """
+    if file.exists() and not file.is_file():
+        raise OSError(errno.EINVAL, "it is no file", str(file))
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def write_text(file: Path, text: str) -> None:

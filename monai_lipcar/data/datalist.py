@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_lipcar.data.acquisition import parse_acquisition
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import read_json, write_text
 from monai_lipcar.data.studies import MEMBERS, Study, missing_member
 from monai_lipcar.errors import ConfigurationError, StudyError
 
@@ -123,7 +123,7 @@ def _portable(path: Path, base: Path) -> str:
 
 def _read_sections(file: Path) -> dict[str, list[dict[str, Any]]]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except OSError as error:
         raise ConfigurationError(f"datalist {file} cannot be read: {error.strerror}") from error
     except ValueError as error:  # not JSON, or not text

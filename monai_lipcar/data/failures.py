@@ -18,6 +18,7 @@ from pathlib import Path
 
 from monai.transforms import LoadImage
 
+from monai_lipcar.data.formats import find_fault
 from monai_lipcar.data.studies import MEMBERS, Study, member_label, missing_member
 from monai_lipcar.errors import LipcarError, StudyError
 
@@ -73,6 +74,9 @@ def _unreadable_member(study: Study) -> StudyError | None:
     load = LoadImage(image_only=True)
     for name, path in study.members.items():
         try:
+            # first what would make the reader wait, or allocate what a header promises
+            if fault := find_fault(path):
+                return StudyError(fault, study=study.study_id, member=member_label(name, path))
             load(path)
         except Exception as error:
             return StudyError(

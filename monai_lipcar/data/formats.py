@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from monai.utils import optional_import
 
+from monai_lipcar.data.headers import MAX_VOXELS, header_fault, kind_fault, pixels_fault
+
 __all__ = ["SUFFIXES", "find_fault"]
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -27,8 +29,10 @@ NRRD_SPACES = {"", "left-posterior-superior", "right-anterior-superior", "RAS"}
 
 
 def find_fault(path: Path) -> str | None:
-    """Look for what a reader would pass over with a wrong volume or a wrong affine as the result.
+    """Look for what a reader would wait for, believe or pass over, with a wrong volume or a wrong affine as the result.
 
+    - What is no file or folder, and headers that promise what their file does not hold, or what no volume can be:
+      :func:`~monai_lipcar.data.headers.header_fault`.
     - A folder with several DICOM series: ``ITKReader`` reads the first of them, ``PydicomReader`` mixes them.
     - A DICOM series with missing or repeated slices: both read it as if the slices were evenly spaced.
     - Without itk, MONAI turns to ``PydicomReader``, which gives an identity affine when a position has more digits
@@ -43,10 +47,15 @@ def find_fault(path: Path) -> str | None:
     Returns:
         What is wrong and what to do, or None.
     """
+    is_file_name = path.name.endswith(SUFFIXES)
+    if (is_file_name or not path.is_dir()) and (fault := kind_fault(path)):
+        return fault
     if (path.is_dir() or path.suffix == ".mha") and find_spec("itk") is None:
         return "DICOM and MHA are read with the package itk; install it (pip install itk)"
     if path.is_dir():
         return _series_fault(path)
+    if is_file_name and (fault := header_fault(path)):
+        return fault
     if path.suffix == ".nrrd":
         space = _nrrd_space(path)
         if space not in NRRD_SPACES:
@@ -66,7 +75,12 @@ def _nrrd_space(path: Path) -> str:
 
 
 def _series_fault(folder: Path) -> str | None:
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    entries = sorted(folder.iterdir())
+    for entry in entries:
+        # ITK opens all that is there, and would wait for a pipe
+        if entry.exists() and not entry.is_dir() and (fault := kind_fault(entry)):
+            return f"{entry.name}: {fault}"
+    files = [file for file in entries if file.is_file() and not file.name.startswith(".")]
     if not files:
         return "the folder holds no DICOM files; export the series again"
     pydicom, has_pydicom = optional_import("pydicom")
@@ -74,12 +88,17 @@ def _series_fault(folder: Path) -> str | None:
         return None
     series: dict[str, str] = {}
     places: list[float] = []
+    pixels = 0
     tags = ["SeriesInstanceUID", "SeriesDescription", "ImagePositionPatient", "ImageOrientationPatient"]
+    tags += ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"]
     for file in files:
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
         except (OSError, pydicom.errors.InvalidDicomError):
             continue  # notes and checksums; a damaged slice is the reader's to report
+        if "Rows" in header and (fault := pixels_fault(header, file.stat().st_size)):
+            return f"{file.name}: {fault}"
+        pixels += int(header.get("Rows") or 0) * int(header.get("Columns") or 0)
         if "SeriesInstanceUID" in header:
             series.setdefault(str(header.SeriesInstanceUID), str(header.get("SeriesDescription", "no description")))
         if "ImagePositionPatient" in header and "ImageOrientationPatient" in header:
@@ -90,6 +109,8 @@ def _series_fault(folder: Path) -> str | None:
         return "the folder holds no DICOM files; export the series again"
     if len(series) > 1:
         return f"the folder holds {len(series)} DICOM series ({', '.join(series.values())}); keep one of them in it"
+    if pixels > MAX_VOXELS:
+        return f"expected at most {MAX_VOXELS} voxels, found headers that promise {pixels}; export the series again"
     gaps = np.diff(sorted(places))
     if len(gaps) and np.ptp(gaps) > 0.1 * np.median(gaps):
         return (

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
+from monai_lipcar.data.atomic import read_json
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import ConfigurationError, StudyError
 
@@ -60,7 +61,7 @@ class StudyOutput:
     def read(self) -> dict[str, Any] | None:
         """The finished result's record, or None where there is none (or none that can be read)."""
         try:
-            content = json.loads(self.result_file.read_text(encoding="utf-8"))
+            content = read_json(self.result_file)
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None

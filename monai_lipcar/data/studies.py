@@ -166,7 +166,8 @@ def _members_in(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         name = names.get(path.name)
-        if name is not None and path.is_dir() == (path.name == name):
+        # a folder with a file's name is listed, and refused when the study is checked
+        if name is not None and (path.name != name or path.is_dir()):
             found.setdefault(name, []).append(path)
     return found
 

@@ -25,7 +25,7 @@ from monai.data import MetaTensor
 
 from monai_lipcar.data import Study
 from monai_lipcar.data.acquisition import write_acquisition
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import read_json, write_text
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import write_volume
 from monai_lipcar.errors import ConfigurationError, StudyError
@@ -242,6 +242,6 @@ def _write(place: Path, volumes: Mapping[str, MetaTensor], content: Mapping[str,
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except (OSError, ValueError):
         return None

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_lipcar.data import Study
+from monai_lipcar.data.atomic import read_json
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput
 from monai_lipcar.errors import StudyError
@@ -120,7 +121,7 @@ def _made_of(output: StudyOutput, sources: Mapping[str, Source], also: Sequence[
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        content = read_json(folder / _MANIFEST)
         complete = all(len([*(folder / kind).iterdir()]) == one["images"] for kind, one in content["series"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from monai_lipcar.data.headers import MAX_VOXELS, pixels_fault
 from monai_lipcar.errors import StudyError
 
 from .decoding import decode
@@ -92,6 +93,9 @@ def read_volume(series: Series, study: str, member: str) -> MetaTensor:
     """
     images = [_read(file, series, study, member, pixels=True) for file in series.files]
     slices = _ordered(series, images, study, member)
+    if (voxels := len(slices) * int(slices[0].header.Rows) * int(slices[0].header.Columns)) > MAX_VOXELS:
+        message = f"expected at most {MAX_VOXELS} voxels, found headers that promise {voxels} in {series}"
+        raise _refusal(message, "export the series again", study, member)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote values of the header
@@ -137,7 +141,7 @@ def _read(file: Path, series: Series, study: str, member: str, pixels: bool) -> 
     need_dicom()
     try:
         with pydicom.config.disable_value_validation():
-            return pydicom.dcmread(file, stop_before_pixels=not pixels)
+            image = pydicom.dcmread(file, stop_before_pixels=not pixels)
     except Exception as error:
         raise _refusal(
             f"a file of {series} cannot be read ({_reason(error, series.header)})",
@@ -145,6 +149,9 @@ def _read(file: Path, series: Series, study: str, member: str, pixels: bool) -> 
             study,
             member,
         ) from error
+    if pixels and (fault := pixels_fault(image, file.stat().st_size)):
+        raise _refusal(f"a file of {series} cannot be read: {fault}", None, study, member)
+    return image
 
 
 def _ordered(series: Series, images: list[Dataset], study: str, member: str) -> list[Slice]:
@@ -257,7 +264,7 @@ _TELLING = ("TemporalPositionIdentifier", "EchoTime", "InversionTime", "Diffusio
 """What several volumes in one series differ in."""
 
 
-def _refusal(message: str, advice: str, study: str, member: str) -> StudyError:
+def _refusal(message: str, advice: str | None, study: str, member: str) -> StudyError:
     return StudyError(message, study=study, member=member, advice=advice)
 
 

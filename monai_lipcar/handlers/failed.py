@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import read_json, write_text
 from monai_lipcar.data.failures import without_paths
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import StudyError
@@ -30,7 +30,7 @@ FAILURES_FILE = "failures.json"
 def read_failures(output_dir: str | Path) -> dict[str, str]:
     """Study id to its one-line reason, of the studies that failed in the last run that asked for them."""
     try:
-        content = json.loads((Path(output_dir) / FAILURES_FILE).read_text(encoding="utf-8"))
+        content = read_json(Path(output_dir) / FAILURES_FILE)
         return {str(study): str(reason) for study, reason in content["failures"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

@@ -34,7 +34,7 @@ def check_volume(values: np.ndarray, affine: np.ndarray, min_size: int) -> None:
         min_size: least number of pixels along each side of a slice.
 
     Raises:
-        StudyError: not three-dimensional, several volumes, too small, NaN or infinite values, constant.
+        StudyError: not 3-D, several volumes, a singular affine, too small, NaN or infinite values, constant.
 
     Example:
         >>> check_volume(np.random.default_rng(0).random((1, 32, 32, 4)), np.eye(4), min_size=32)
@@ -50,7 +50,11 @@ def check_volume(values: np.ndarray, affine: np.ndarray, min_size: int) -> None:
             f"expected one 3-D volume, got a 4-D file with {values.shape[0]} volumes of shape {sides}",
             advice="extract the volume that is meant and save it as a 3-D file",
         )
-    plane = np.delete(sides, slice_axis(affine, sides))
+    try:
+        axis = slice_axis(affine, sides)
+    except ValueError as error:
+        raise StudyError(str(error), advice="correct the header, or export it again") from error
+    plane = np.delete(sides, axis)
     if plane.min() < min_size or min(sides) == 0:
         raise StudyError(
             f"slices of {plane[0]}x{plane[1]} pixels are too small for the network: expected at least "

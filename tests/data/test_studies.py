@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from monai_lipcar.data.studies import Study, find_studies
@@ -22,6 +24,12 @@ def _touch(*paths: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
+
+
+def _images(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.float32), np.eye(4)), path)
 
 
 def test_finds_members_of_every_format_in_order(tmp_path: Path) -> None:
@@ -45,7 +53,7 @@ def test_finds_members_of_every_format_in_order(tmp_path: Path) -> None:
 
 
 def test_missing_member_is_listed_and_says_so(tmp_path: Path) -> None:
-    _touch(tmp_path / "good" / "pre.nii", tmp_path / "good" / "low.nii")
+    _images(tmp_path / "good" / "pre.nii", tmp_path / "good" / "low.nii")
     _touch(tmp_path / "s" / "pre.nii", tmp_path / "s" / "LOW.nii")
     good, bad = find_studies(tmp_path)
     good.check(("pre", "low"))
@@ -72,7 +80,7 @@ def test_two_files_of_one_member(tmp_path: Path) -> None:
 
 
 def test_check_asks_for_what_is_required_and_for_files_that_exist(tmp_path: Path) -> None:
-    _touch(tmp_path / "pre.nii")
+    _images(tmp_path / "pre.nii")
     study = Study("s", {"pre": tmp_path / "pre.nii", "low": tmp_path / "gone.nii"})
     with pytest.raises(StudyError, match="study s, high: the volume is missing; there is low, pre"):
         study.check(("pre", "high"))
@@ -82,7 +90,7 @@ def test_check_asks_for_what_is_required_and_for_files_that_exist(tmp_path: Path
 
 def test_check_names_the_faulty_file(tmp_path: Path) -> None:
     (tmp_path / "s" / "low").mkdir(parents=True)
-    _touch(tmp_path / "s" / "pre.nii")
+    _images(tmp_path / "s" / "pre.nii")
     (study,) = find_studies(tmp_path)
     with pytest.raises(StudyError, match="study s, low: the folder holds no DICOM files"):
         study.check()
