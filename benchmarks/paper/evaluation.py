@@ -21,12 +21,13 @@ import torch
 
 import monai_lipcar
 from monai_lipcar.data.fingerprint import fingerprint
+from monai_lipcar.errors import LipcarError
 from monai_lipcar.metrics import study_metrics
 from monai_lipcar.networks import file_sha256
 
 from .approaches import APPROACHES, Networks
 from .parts import Parts
-from .protocols import Protocol, noise_generator
+from .protocols import Protocol, noise_generator, protocols
 from .settings import Cohort, Settings
 from .slices import Sample, Slices, preprocessing
 
@@ -107,6 +108,27 @@ class Evaluator:
         self.denoiser = denoiser
         self.parts = Parts(settings.output / "rows", settings.results / ROWS if settings.go_on else None)
         self._recipes = {cohort.anatomy: self._recipe(cohort) for cohort in settings.cohorts}
+
+    def check_published(self) -> None:
+        """Recompute a published row of each cohort, the cheapest one.
+
+        The keys of published rows have the configuration of the preprocessing, not its code, so that a row outlives a
+        version of it. This is what notices code that prepares other slices.
+
+        Raises:
+            LipcarError: it came out differently.
+        """
+        for anatomy, sections in self.slices.items():
+            job = Job(anatomy, "test", protocols(self.denoiser)["hospital"], 0.0, "low")
+            for name in [name for name in sections["test"].names if name in self.rows(job)][:1]:
+                published = self.rows(job)[name]
+                found = self._compute(job, sections["test"].load([name]), [name])[name]
+                other = {key for key in published if abs(found.get(key, math.nan) - published[key]) > 1e-3}
+                if other or found.keys() != published.keys():
+                    raise LipcarError(
+                        f"{name}, {anatomy}: the published metrics of the low dose ({published}) are not those of the "
+                        f"slices here ({found}): the data are prepared differently now; run without --go-on"
+                    )
 
     def data(self, anatomy: str) -> list[str]:
         """What the slices of a cohort are made from, and how."""
@@ -203,4 +225,4 @@ class Evaluator:
 
     def _recipe(self, cohort: Cohort) -> list[str]:
         record = self.settings.output / "cohorts" / cohort.anatomy / "cohort.json"
-        return [file_sha256(record), fingerprint(preprocessing())]
+        return [file_sha256(record), fingerprint(preprocessing(), source=False)]

@@ -49,19 +49,21 @@ class Plan:
         """Slices of a section, or the first ``count`` of their random order."""
         return self.evaluator.slices[anatomy][section].names[:count]
 
-    def first_steps(self) -> Iterator[list[Task]]:
-        """Groups of tasks that depend on nothing, most important first."""
-        yield self._operator_tasks()
-        yield self._validation(self.settings.main_levels)
-        yield self._sweep("schedule", self.settings.main_levels)
-        yield self._validation(self.settings.levels)
+    def steps(self) -> Iterator[tuple[str, list[Task]]]:
+        """Titles and groups of tasks, most important first; later ones may need the alphas that earlier ones found.
 
-    def last_steps(self) -> Iterator[list[Task]]:
-        """Groups of tasks that need the validation to be finished for its alphas, or that matter less."""
-        yield self._sweep("validation", self.settings.levels)
-        yield self._sweep("schedule", self.settings.levels)
-        yield self._whole("validation")
-        yield self._whole("schedule")
+        What no alpha is known for yet is left out. Between a validation and what needs it is what does not, so that
+        several processes hardly wait for each other's part of the validation.
+        """
+        main = self.settings.main_levels
+        rest = tuple(level for level in self.settings.levels if level not in main)
+        yield "operators", self._operator_tasks()
+        for title, levels in (("main levels", main), ("other levels", rest)):
+            yield f"validation, {title}", self._validation(levels)
+            yield f"sweep, schedule, {title}", self._sweep("schedule", levels)
+            yield f"sweep, validated, {title}", self._sweep("validation", levels)
+        yield "test set, validated", self._whole("validation")
+        yield "test set, schedule", self._whole("schedule")
 
     def job(
         self, anatomy: str, protocol: str, level: float, approach: str, rule: str = "schedule", section: str = "test"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,8 @@ class Reproduction:
         self.splits = splits
         self.networks = Networks(settings)
         self.evaluator = Evaluator(settings, self.networks, self.slices, denoiser)
+        if settings.go_on:
+            self.evaluator.check_published()
         self.plan = Plan(self.evaluator, protocols(denoiser, hospital_denoiser))
 
     def evaluate(self, share: int = 0, shares: int = 1) -> None:
@@ -73,8 +76,8 @@ class Reproduction:
             shares: how many processes there are; each job is in the share of one of them. Alphas are chosen from
                 what all of them have finished: at the end, run once more.
         """
-        for steps, title in ((self.plan.first_steps, "evaluation"), (self.plan.last_steps, "evaluation, alphas")):
-            self._run(share_of([task for group in steps() for task in group], share, shares), title)
+        for title, tasks in self.plan.steps():
+            self._run(share_of(tasks, share, shares), title)
 
     def theory(self) -> None:
         """Compute what is missing of the theory."""
@@ -150,13 +153,8 @@ class Reproduction:
 
 
 def share_of(tasks: Sequence[Task], share: int, shares: int) -> list[Task]:
-    """The tasks of one of several processes: all tasks of a job in one share, shares of about the same cost."""
-    loads = [0.0] * shares
-    places: dict[Any, int] = {}
-    for task in tasks:
-        place = places.setdefault(task.job, min(range(shares), key=loads.__getitem__))
-        loads[place] += task.job.cost * len(task.names)
-    return [task for task in tasks if places[task.job] == share]
+    """The tasks of one of several processes: a job is in the same share whenever and wherever this is asked."""
+    return [task for task in tasks if zlib.crc32(repr(task.job).encode()) % shares == share]
 
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} so far, {remaining} to go"

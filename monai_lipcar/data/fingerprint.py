@@ -34,7 +34,7 @@ RUN_STATE = (np.random.RandomState, np.random.Generator, torch.Generator, thread
 """Attributes that are no configuration; MONAI remembers in a ``threading.local`` whether a transform is traced."""
 
 
-def fingerprint(configured: Any) -> str:
+def fingerprint(configured: Any, source: bool = True) -> str:
     """Hash of the classes, attributes and source code of an object: a MONAI ``Compose``, as a rule.
 
     Two objects that are configured alike have the same fingerprint, in any process and whatever the state of their
@@ -56,6 +56,8 @@ def fingerprint(configured: Any) -> str:
 
     Args:
         configured: the object.
+        source: False leaves the source code of classes out: for what is kept over versions of the code, where
+            something else says whether they compute the same.
 
     Returns:
         64 hexadecimal digits.
@@ -68,11 +70,11 @@ def fingerprint(configured: Any) -> str:
         False
     """
     digest = hashlib.sha256(f"{_version('monai')} {_version('monai_lipcar')}".encode())
-    _feed(digest, configured, [])
+    _feed(digest, configured, [], source)
     return digest.hexdigest()
 
 
-def _feed(digest: Any, value: Any, parents: list[int]) -> None:
+def _feed(digest: Any, value: Any, parents: list[int], source: bool) -> None:
     """Add one value: its kind, and the number of its parts, so that none can pass for another."""
     if id(value) in parents:
         digest.update(b"<parent %d>" % parents.index(id(value)))
@@ -109,13 +111,13 @@ def _feed(digest: Any, value: Any, parents: list[int]) -> None:
         # names and constants beside the byte code, which only numbers them
         parts = ["code", value.co_code, value.co_names, value.co_consts]
     elif isinstance(value, type | types.BuiltinFunctionType):
-        bases = value.__mro__[:-1] if isinstance(value, type) else ()
+        bases = value.__mro__[:-1] if isinstance(value, type) and source else ()
         parts = ["named", _name(value), *(_source_hash(base.__module__) for base in bases)]
     else:
         parts = ["object", type(value), _attributes(value)]
     digest.update(b"<%d " % len(parts))
     for part in parts:
-        _feed(digest, part, parents)
+        _feed(digest, part, parents, source)
     digest.update(b">")
 
 

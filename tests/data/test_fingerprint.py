@@ -154,6 +154,7 @@ def test_edited_source_counts_as_another_transform(tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(tmp_path)
     cut = importlib.import_module("our_chain.transforms").Cut
     before = fingerprint(cut())
+    configuration = fingerprint(cut(), source=False)
     helper.write_text("def threshold(x):\n    return 2\n")
     module._source_hash.cache_clear()  # a new process
     after = fingerprint(cut())
@@ -161,3 +162,4 @@ def test_edited_source_counts_as_another_transform(tmp_path: Path, monkeypatch: 
     transforms.write_text(transforms.read_text() + "# note\n")
     module._source_hash.cache_clear()
     assert fingerprint(cut()) != after
+    assert fingerprint(cut(), source=False) == configuration
