@@ -23,7 +23,7 @@ from typing import Any
 from monai_lipcar.data import Study
 from monai_lipcar.data.atomic import write_text
 from monai_lipcar.data.failures import explain_write_failure
-from monai_lipcar.data.output import StudyOutput, write_volume
+from monai_lipcar.data.output import StudyOutput, refuse_links, write_volume
 from monai_lipcar.errors import StudyError
 from monai_lipcar.volumes import result_volumes
 
@@ -121,6 +121,7 @@ def write_derivative(
     if record is None:
         raise StudyError(f"no finished result in {output.folder}", study=study.study_id, advice="run it first")
     folder = out.joinpath(*session.folders, "anat")
+    refuse_links(out, folder, study.study_id)
     digest = hashlib.sha256(output.result_file.read_bytes()).hexdigest()
     forward = (output.folder / "low_sim.nii.gz").is_file()
     wanted = ["low_sim"] if forward else ["high_sim", *also]
@@ -139,6 +140,7 @@ def write_derivative(
             place = places[kind]
             # hidden, so that nobody takes it for an image; the ending has to stay: it decides how it is encoded
             partial = folder / f".partial-{place.name}"
+            partial.unlink(missing_ok=True)
             try:
                 write_volume(volume, partial)
                 _json(place).unlink(missing_ok=True)  # until both are there again

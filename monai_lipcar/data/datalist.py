@@ -140,7 +140,9 @@ def _read_sections(file: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _read_entry(place: str, file: Path, entry: Mapping[str, Any], base: Path, required: Sequence[str]) -> Study:
     given = {name: entry[name] for name in MEMBERS if entry.get(name) is not None}
-    wrong = [f"{name}: {path!r}" for name, path in given.items() if not isinstance(path, str) or not path]
+    wrong = [
+        f"{name}: {path!r}" for name, path in given.items() if not isinstance(path, str) or not path or "\0" in path
+    ]
     if wrong or not given:
         got = ", ".join(wrong) or f"the keys {sorted(entry)}"
         raise ConfigurationError(f"datalist {file}, {place}: expected paths for {', '.join(MEMBERS)}, got {got}")

@@ -28,7 +28,15 @@ from monai_lipcar.data.atomic import read_json
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import ConfigurationError, StudyError
 
-__all__ = ["DERIVED_FOLDER", "RESULT_FILE", "StudyOutput", "path_from", "refuse_input_folders", "write_volume"]
+__all__ = [
+    "DERIVED_FOLDER",
+    "RESULT_FILE",
+    "StudyOutput",
+    "path_from",
+    "refuse_input_folders",
+    "refuse_links",
+    "write_volume",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +59,8 @@ class StudyOutput:
 
     def __init__(self, output_dir: str | Path, study_id: str) -> None:
         self.study_id = study_id
-        self.folder = Path(output_dir) / study_id
+        self.output_dir = Path(output_dir)
+        self.folder = self.output_dir / study_id
 
     @property
     def result_file(self) -> Path:
@@ -80,14 +89,17 @@ class StudyOutput:
             Paths of the files, by name; the record's is ``"result"``.
 
         Raises:
-            StudyError: the folder cannot be written to, or the disk is full.
+            StudyError: the folder cannot be written to, or is a link, or the disk is full.
         """
+        refuse_links(self.output_dir, self.folder, self.study_id)
         places = {name: self.folder / f"{name}.nii.gz" for name in volumes}
         # the ending has to stay: it decides how the volume is encoded
         partial = {name: place.with_name(f".partial-{place.name}") for name, place in places.items()}
         partial_record = self.result_file.with_name(f".partial-{RESULT_FILE}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            for path in (*partial.values(), partial_record):
+                path.unlink(missing_ok=True)  # of a run that was killed; a link would be followed
             for name, volume in volumes.items():
                 write_volume(volume, partial[name])
             partial_record.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -148,6 +160,31 @@ def refuse_input_folders(
                     f"the output folder {output_dir} would put results of study {study.study_id} among its inputs in "
                     f"{path.parent}: {advice}"
                 )
+
+
+def refuse_links(output_dir: str | Path, place: Path, study: str) -> None:
+    """Refuse to write through symbolic links inside the folder of the results: they lead out of it, to other files.
+
+    The folder itself may be a link, which whoever named it wants.
+
+    Args:
+        output_dir: folder of the results.
+        place: where to write, in that folder.
+        study: whose results, for the message.
+
+    Raises:
+        StudyError: ``place``, or a folder on the way to it, is a link.
+    """
+    root = Path(output_dir)
+    for path in (place, *place.parents):
+        if path == root:
+            return
+        if path.is_symlink():
+            raise StudyError(
+                f"expected a folder, found the symbolic link {path}: results are never written through links",
+                study=study,
+                advice="remove the link, or choose another output folder",
+            )
 
 
 def path_from(folder: str | Path, path: Path) -> str | None:

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +27,8 @@ __all__ = ["MEMBERS", "Study", "find_studies", "member_label", "missing_member"]
 
 MEMBERS = ("pre", "low", "high", "lesion")
 """The volumes a study can have."""
+_LONGEST = 200
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{kind}{number}" for kind in ("COM", "LPT") for number in range(1, 10))}
 LAYOUT = "<study_id>/pre.nii.gz and low.nii.gz (.nii, .nrrd, .mha or a DICOM folder do as well)"
 
 
@@ -54,13 +58,8 @@ class Study:
     acquisition: Acquisition | None = None
 
     def __post_init__(self) -> None:
-        # ids become folders of results: none may lead out of the output folder, or break a line of the log
-        if not isinstance(self.study_id, str) or not self.study_id.strip() or not self.study_id.isprintable():
-            raise ConfigurationError(f"expected a printable study id, got {self.study_id!r}")
-        if self.study_id == "." or any(part in self.study_id for part in ("/", "\\", "..")):
-            raise ConfigurationError(
-                f'study id {self.study_id!r} must not contain "/", "\\" or "..": it names a folder'
-            )
+        if fault := _name_fault(self.study_id):
+            raise ConfigurationError(fault)
         unknown = sorted(set(self.members) - set(MEMBERS))
         if unknown:
             raise ConfigurationError(f"study {self.study_id}: expected members among {MEMBERS}, got {unknown}")
@@ -104,7 +103,7 @@ def find_studies(dataset_dir: str | Path, required: Sequence[str] = ("pre", "low
     A member is a ``.nii.gz``, ``.nii``, ``.nrrd`` or ``.mha`` file, or a folder of DICOM files, of that name. Every
     sub-folder is a study, except those whose name starts with a dot; its ``acquisition.json`` may tell dose, sequence
     and agent. One that cannot be used, because a required member is missing or is there twice, is listed too, and says
-    so when :meth:`Study.check` is called.
+    so when :meth:`Study.check` is called; so is one whose folder's name cannot be an id, under a name made of its hash.
 
     Args:
         dataset_dir: the dataset folder.
@@ -172,7 +171,33 @@ def _members_in(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def _name_fault(study_id: object) -> str | None:
+    """Why a study cannot be called so.
+
+    Ids become folders of results, on disks of all systems: none may lead out of the output folder, break a line of the
+    log, or be another name on Windows.
+    """
+    if not isinstance(study_id, str) or not study_id.strip() or not study_id.isprintable():
+        return f"expected a printable study id, got {ascii(study_id)[:100]}"
+    if study_id == "." or any(part in study_id for part in ("/", "\\", "..")):
+        return f'study id {study_id!r} must not contain "/", "\\" or "..": it names a folder'
+    if len(study_id.encode()) > _LONGEST:
+        return f"expected a study id of at most {_LONGEST} bytes, got {len(study_id.encode())}: {study_id[:20]!r}..."
+    if set(study_id) & set('<>:"|?*') or study_id[-1] in ". " or study_id.split(".")[0].upper() in _DEVICES:
+        return (
+            f'study id {study_id!r} must not contain any of <>:"|?*, end with a dot or a space, or be the name of a '
+            "device (CON, NUL...): it names a folder, which Windows could not have"
+        )
+    return None
+
+
 def _study_in(folder: Path, required: Sequence[str]) -> Study:
+    if fault := _name_fault(folder.name):
+        pseudonym = f"study-{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:12]}"
+        problem = StudyError(
+            f"the name of its folder cannot be used: {fault}", study=pseudonym, advice="rename the folder"
+        )
+        return Study(pseudonym, {}, (problem,))
     try:
         found, listing = _members_in(folder), sorted(path.name for path in folder.iterdir())
     except OSError as error:

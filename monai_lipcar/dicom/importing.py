@@ -27,7 +27,7 @@ from monai_lipcar.data import Study
 from monai_lipcar.data.acquisition import write_acquisition
 from monai_lipcar.data.atomic import read_json, write_text
 from monai_lipcar.data.failures import explain_write_failure
-from monai_lipcar.data.output import write_volume
+from monai_lipcar.data.output import refuse_links, write_volume
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.physics.acquisition import Acquisition
 
@@ -142,9 +142,10 @@ def import_examination(
         from_header: take repetition time, echo time and flip angle from the header where it is without doubt.
 
     Raises:
-        StudyError: no series, or several, for a member; or one that is no volume.
+        StudyError: no series, or several, for a member; or one that is no volume; or it cannot be written.
     """
     study_id = examination.study_id
+    refuse_links(folder.parent, folder / study_id, study_id)
     picks, notes = pick_series(examination.series, study_id, rules, uids, required)
     for name, pick in picks.items():
         logger.info("study %s: %s is %s (%s)", study_id, name, pick.series, pick.reason)
@@ -235,6 +236,7 @@ def _write(place: Path, volumes: Mapping[str, MetaTensor], content: Mapping[str,
             old.unlink()
         for name, volume in volumes.items():
             partial = place / f".partial-{name}.nii.gz"
+            partial.unlink(missing_ok=True)
             write_volume(volume, partial)
             os.replace(partial, place / f"{name}.nii.gz")
         write_text(place / SERIES_FILE, json.dumps(content, indent=2) + "\n")

@@ -112,6 +112,11 @@ def run_folder(
     rules, known = load_rules(choice.rules), Acquisition.of_options({**config, **given})
     examinations = _examinations(root, series, choice.uids)
     _refuse_places(examinations, root, results)
+    if (results / INPUTS).is_symlink():
+        raise ConfigurationError(
+            f"expected a folder, found the symbolic link {results / INPUTS}: nothing is written through links; remove "
+            "it, or choose another output folder"
+        )
     imported, failures = [], []
     for examination in tqdm(examinations, desc="reading DICOM", unit="study", disable=None):
         try:

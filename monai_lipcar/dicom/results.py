@@ -24,7 +24,7 @@ from typing import Any
 from monai_lipcar.data import Study
 from monai_lipcar.data.atomic import read_json
 from monai_lipcar.data.failures import explain_write_failure
-from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput
+from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput, refuse_links
 from monai_lipcar.errors import StudyError
 from monai_lipcar.volumes import EXTRA_VOLUMES, result_volumes
 
@@ -94,6 +94,8 @@ def write_derived_series(
         return {kind: folder / kind for kind in existing["series"]}
     volumes = result_volumes(study, record, output.folder, also)
     partial = folder.with_name(f".partial-{DERIVED_FOLDER}")
+    for place in (folder, partial):
+        refuse_links(output_dir, place, study.study_id)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         # values of the source that are not as they should be are carried over as they are, and not quoted in warnings

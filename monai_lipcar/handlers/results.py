@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -306,7 +307,7 @@ def _slices_first(volume: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def _make_writable(folder: Path) -> None:
-    probe = folder / ".write-test"
+    probe = folder / f".write-test-{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()

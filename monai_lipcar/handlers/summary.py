@@ -18,10 +18,10 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from monai_lipcar.data.atomic import write_text
 from monai_lipcar.data.output import StudyOutput
 from monai_lipcar.errors import ConfigurationError
 
@@ -73,14 +73,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".partial-{path.name}")
     try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(path)
+        write_text(path, text)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be written ({error.strerror}); the results are not concerned"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,13 @@ def study_figure(
         down += bar_height + _GAP
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    partial = path.with_name(f".partial-{path.name}")
+    partial.unlink(missing_ok=True)
+    try:
+        figure.savefig(partial, dpi=130)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from monai_lipcar.bundle import prepare_again
 from monai_lipcar.data import Study, find_studies
 from monai_lipcar.data.atomic import write_text
-from monai_lipcar.data.output import RESULT_FILE, StudyOutput
+from monai_lipcar.data.output import RESULT_FILE, StudyOutput, refuse_links
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.handlers import input_hashes
 
@@ -29,6 +30,8 @@ from .page import render
 from .view import view_study
 
 __all__ = ["REPORT_FILE", "finished_studies", "study_report"]
+
+logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
 
@@ -50,7 +53,10 @@ def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = No
         for path in sorted(Path(output_dir).glob(f"*/{RESULT_FILE}")):
             record = StudyOutput(output_dir, path.parent.name).read()
             if record is not None:
-                candidates.append(_recorded_study(path.parent.name, record, Path(output_dir)))
+                try:
+                    candidates.append(_recorded_study(path.parent.name, record, Path(output_dir)))
+                except ConfigurationError as error:  # a folder that this package did not name
+                    logger.warning("%s", error)
     else:
         studies = find_studies(dataset_dir, required=())
         candidates = [study for study in studies if StudyOutput(output_dir, study.study_id).read() is not None]
@@ -100,6 +106,7 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
     record = output.read()
     if record is None:
         raise StudyError(f"no finished result in {output.folder}", study=study.study_id, advice="run it first")
+    refuse_links(output_dir, output.folder, study.study_id)
     study.check()
     for name, entry in input_hashes(study).items():
         if entry["sha256"] != record["inputs"].get(name, entry)["sha256"]:

@@ -119,6 +119,30 @@ def test_a_disk_that_is_full_half_way(tmp_path: Path) -> None:
     assert contents(result.folder) == before
 
 
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "file").write_bytes(b"precious")
+    out = tmp_path / "out"
+    (out / "sub-02").mkdir(parents=True)
+    (out / "sub-01").symlink_to(victim)
+    for name in (".partial-high_sim.nii.gz", ".partial-result.json", "high_sim.nii.gz", "result.json"):
+        (out / "sub-02" / name).symlink_to(victim / "file")
+    with pytest.raises(StudyError) as caught:
+        StudyOutput(out, "sub-01").write({"high_sim": volume()}, {"run": 1})
+    assert str(caught.value) == (
+        f"study sub-01: expected a folder, found the symbolic link {out / 'sub-01'}: results are never written through "
+        "links; remove the link, or choose another output folder"
+    )
+    StudyOutput(out, "sub-02").write({"high_sim": volume()}, {"run": 1})
+    assert contents(victim) == {"file": b"precious"}
+    assert not any(path.is_symlink() for path in (out / "sub-02").iterdir())
+    # the folder of all results may be one: whoever named it wants it
+    (tmp_path / "link").symlink_to(out)
+    StudyOutput(tmp_path / "link", "sub-03").write({"high_sim": volume()}, {"run": 1})
+    assert (out / "sub-03" / "result.json").is_file()
+
+
 def test_a_record_that_is_no_json_leaves_nothing(tmp_path: Path) -> None:
     result = StudyOutput(tmp_path, "sub-01")
     with pytest.raises(ValueError, match="not JSON compliant"):

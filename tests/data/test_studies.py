@@ -10,12 +10,16 @@
 # limitations under the License.
 from __future__ import annotations
 
+import json
+import os
+import re
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from monai_lipcar.data.datalist import load_datalist
 from monai_lipcar.data.studies import Study, find_studies
 from monai_lipcar.errors import ConfigurationError, StudyError
 
@@ -94,6 +98,55 @@ def test_check_names_the_faulty_file(tmp_path: Path) -> None:
     (study,) = find_studies(tmp_path)
     with pytest.raises(StudyError, match="study s, low: the folder holds no DICOM files"):
         study.check()
+
+
+@pytest.mark.parametrize(
+    ("study_id", "reason"),
+    [
+        ("../x", 'must not contain "/"'),
+        ("/etc", 'must not contain "/"'),
+        ("a\\b", 'must not contain "/"'),
+        ("..", 'must not contain "/"'),
+        (".", 'must not contain "/"'),
+        ("", "expected a printable study id"),
+        ("  ", "expected a printable study id"),
+        ("a\0b", "expected a printable study id"),
+        ("a\nb", "expected a printable study id"),
+        ("\udce4", "expected a printable study id"),
+        ("\u202eb", "expected a printable study id"),
+        ("x" * 201, "expected a study id of at most 200 bytes, got 201: 'xxx"),
+        ("ä" * 101, "expected a study id of at most 200 bytes, got 202: "),
+        ("a:b", "which Windows could not have"),
+        ("a?", "which Windows could not have"),
+        ("a.", "which Windows could not have"),
+        ("nul.1", "which Windows could not have"),
+        ("COM1", "which Windows could not have"),
+    ],
+)
+def test_ids_that_cannot_name_a_folder(study_id: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(reason)) as caught:
+        Study(study_id, {})
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+    (tmp_path / "list.json").write_text(json.dumps({"test": [{"study_id": study_id, "pre": "pre.nii"}]}))
+    with pytest.raises(ConfigurationError, match=re.escape(reason)):
+        load_datalist(tmp_path / "list.json", "test")
+
+
+def test_a_folder_whose_name_cannot_be_used_fails_alone(tmp_path: Path) -> None:
+    for name in (b"good", b"line\nbreak", b"undecodable\xe4", b"a:b"):
+        folder = os.path.join(os.fsencode(tmp_path), name)
+        os.mkdir(folder)
+        for member in (b"pre.nii", b"low.nii"):
+            with open(os.path.join(folder, member), "wb"):
+                pass
+    studies = {study.study_id: study for study in find_studies(tmp_path)}
+    assert len(studies) == 4
+    assert not studies.pop("good").problems
+    for study_id, study in studies.items():
+        assert re.fullmatch("study-[0-9a-f]{12}", study_id)
+        with pytest.raises(StudyError, match=f"study {study_id}: the name of its folder cannot be used: .*; rename"):
+            study.check()
 
 
 def test_wrong_dataset_folders(tmp_path: Path) -> None:
