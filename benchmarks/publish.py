@@ -12,10 +12,10 @@
 
     python benchmarks/publish.py
 
-Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver`` and
-``adaptive`` of ``benchmarks/results/*.json`` and rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end
-of table -->``, and ``eval_metrics`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice;
-``--check`` only says whether everything shows the numbers that were
+Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver``,
+``solver_quality``, ``whole_study`` and ``adaptive`` of ``benchmarks/results/*.json`` and rewrites what stands between
+``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` and ``adaptive_prior`` in
+``metadata.json``. Nobody types a number twice; ``--check`` only says whether everything shows the numbers that were
 measured.
 """
 
@@ -100,6 +100,29 @@ MAP = {
     "deepinv_ms": ("deepinv (ms)", 0),
     "times_faster": ("times faster", 1),
 }
+QUALITY = {
+    "slices": ("slices", 0),
+    "alpha": ("alpha", 4),
+    "psnr_head_adam": ("PSNR, head: Adam (dB)", 2),
+    "psnr_head_proximal": ("`ProximalSolver` (dB)", 2),
+    "psnr_head_difference": ("difference (dB)", 3),
+    "psnr_head_least": ("least of a slice (dB)", 3),
+    "ssim_head_adam": ("SSIM, head: Adam", 4),
+    "ssim_head_proximal": ("`ProximalSolver`", 4),
+    "ssim_head_difference": ("difference", 4),
+    "ssim_head_least": ("least of a slice", 4),
+    "objective_over_adam": ("objective over Adam's, median", 3),
+    "evaluations": ("evaluations, median", 1),
+}
+WHOLE = {
+    "slices": ("slices", 0),
+    "seconds": ("s in all", 1),
+    "study_seconds": ("of them for the study", 1),
+    "cpu_seconds": ("processor seconds", 1),
+    "peak_mib": ("peak memory (MiB)", 0),
+    "network_evaluations": ("evaluations of a batch", 0),
+    "times_faster": ("times faster", 1),
+}
 RACE_IMAGE = "![Objective over network evaluations and over time](images/solver.png)"
 ADAPTIVE = {"nn_pl2h": "NN-PL2H", "ph2l_tv": "PH2L-TV", "ph2l_gentv": "PH2L-GenTV", "physics_tv": "`physics_tv`"}
 ADAPTIVE_METRICS = {"ssim_head": 3, "psnr_head": 2, "enhancement_recovery": 3}
@@ -179,6 +202,29 @@ def race_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
         "proximal map": numbers(maps, MAP),
         "peak memory": numbers(peaks, names),
     }
+
+
+def quality_table(content: Mapping[str, Any] | None) -> str:
+    """Images of the two solvers against the truth, by bundle and noise; a sentence where it was not measured."""
+    if content is None:
+        return NOT_YET
+    rows = {
+        f"`{bundle}`, noise {level}": {**found, "slices": len(found["slices"])}
+        for bundle, entry in content["bundles"].items()
+        for level, found in entry["levels"].items()
+        if "slices" in found
+    }
+    return numbers(rows, QUALITY)
+
+
+def whole_table(content: Mapping[str, Any] | None) -> str:
+    """A whole study with each solver; a sentence where it was not measured."""
+    if content is None:
+        return NOT_YET
+    rows = {f"`--solver {name}`": {**row, "slices": content["slices"]} for name, row in content["rows"].items()}
+    if "times_faster" in content:
+        rows["`--solver proximal`"]["times_faster"] = content["times_faster"]
+    return numbers(rows, WHOLE)
 
 
 def adaptive_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
@@ -262,11 +308,12 @@ def changes() -> dict[Path, str]:
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
-    race, adaptive = (
+    race, quality, whole, adaptive = (
         json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        for file in (RESULTS / "solver.json", RESULTS / "adaptive.json")
+        for file in (RESULTS / f"{name}.json" for name in ("solver", "solver_quality", "whole_study", "adaptive"))
     )
-    new |= fill(REPOSITORY / "docs" / "solvers.md", race_tables(race))
+    solvers = {**race_tables(race), "quality": quality_table(quality), "whole study": whole_table(whole)}
+    new |= fill(REPOSITORY / "docs" / "solvers.md", solvers)
     new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
     rows = {
