@@ -13,9 +13,9 @@
     python benchmarks/publish.py
 
 Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver``,
-``solver_quality``, ``whole_study`` and ``adaptive`` of ``benchmarks/results/*.json`` and rewrites what stands between
-``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` and ``adaptive_prior`` in
-``metadata.json``. Nobody types a number twice; ``--check`` only says whether everything shows the numbers that were
+``solver_quality``, ``whole_study``, ``adaptive`` and ``adaptive_real`` of ``benchmarks/results/*.json`` and rewrites
+what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` and ``adaptive_prior``
+in ``metadata.json``. Nobody types a number twice; ``--check`` only says whether everything shows the numbers that were
 measured.
 """
 
@@ -34,6 +34,8 @@ from monai_lipcar.report import METRIC_NAMES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results"
+OPTIONAL = ("solver", "solver_quality", "whole_study", "adaptive", "adaptive_real")
+"""Results that a page can be without."""
 TO_FULL, TO_LOW = "to full dose", "to low dose"
 SHORT = ("ssim_head", "psnr_head", "psnr_enhancing", "enhancement_recovery")
 LONG = (
@@ -125,9 +127,14 @@ WHOLE = {
 }
 RACE_IMAGE = "![Objective over network evaluations and over time](images/solver.png)"
 ADAPTIVE = {"nn_pl2h": "NN-PL2H", "ph2l_tv": "PH2L-TV", "ph2l_gentv": "PH2L-GenTV", "physics_tv": "`physics_tv`"}
+ADAPTIVE_KINDS = {
+    "ratio": ("alpha over noise", 2),
+    "shortfall": ("SSIM below the best of the four, worst condition", 4),
+}
 ADAPTIVE_METRICS = {"ssim_head": 3, "psnr_head": 2, "enhancement_recovery": 3}
-ADAPTIVE_PARTS = ("small_heads", "whole_slices")
+ADAPTIVE_PARTS = ("small_heads", "whole_slices", "real")
 ADAPTIVE_IMAGE = "![SSIM and PSNR over the head by the noise that was added](images/adaptive.png)"
+ADAPTIVE_REAL_IMAGE = "![SSIM and PSNR over the head of real examinations](images/adaptive_real.png)"
 NOT_YET = "Not measured yet with the operators that ship."
 
 Row = Mapping[str, float | None]
@@ -227,28 +234,45 @@ def whole_table(content: Mapping[str, Any] | None) -> str:
     return numbers(rows, WHOLE)
 
 
-def adaptive_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
-    """Tables of the adaptive prior by condition, a sentence where they were not measured."""
+def adaptive_tables(content: Mapping[str, Any] | None, real: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Tables of the adaptive prior by condition, a sentence where they were not measured.
+
+    Args:
+        content: on simulated heads.
+        real: on real examinations.
+    """
     tables = dict.fromkeys(
         ("adaptive", *(f"{part}, {one}" for part in ADAPTIVE_PARTS for one in ADAPTIVE_METRICS)), NOT_YET
     )
-    if content is None:
-        return tables
-    kinds = {
-        kind: {"ratio": found["ratio"], "shortfall": found["shortfall"]} for kind, found in content["kinds"].items()
-    }
-    columns = {"ratio": ("alpha over noise", 2), "shortfall": ("SSIM below the best of the four, worst condition", 4)}
-    tables["adaptive"] = f"{ADAPTIVE_IMAGE}\n\n{numbers(kinds, columns)}"
+    parts: dict[str, Mapping[str, Any]] = {}
+    if content is not None:
+        kinds = {
+            kind: {"ratio": found["ratio"], "shortfall": found["shortfall"]} for kind, found in content["kinds"].items()
+        }
+        columns = {
+            "ratio": ("alpha over noise", 2),
+            "shortfall": ("SSIM below the best of the four, worst condition", 4),
+        }
+        tables["adaptive"] = f"{ADAPTIVE_IMAGE}\n\n{numbers(kinds, columns)}"
+        parts |= content
+    if real is not None:
+        parts["real"] = {
+            f"{name}, {condition}": approaches
+            for name, entry in real["examinations"].items()
+            for condition, approaches in entry["conditions"].items()
+        }
     for part, (metric, digits) in itertools.product(ADAPTIVE_PARTS, ADAPTIVE_METRICS.items()):
         names = {name: (title, digits) for name, title in {**ADAPTIVE, "adaptive": "adaptive"}.items()}
         rows = {
             condition: {name: approaches[name].get(metric) for name in names} | {"shortfall": approaches["shortfall"]}
-            for condition, approaches in content.get(part, {}).items()
+            for condition, approaches in parts.get(part, {}).items()
         }
         if metric == "ssim_head":
             names["shortfall"] = ("below the best of the four", 4)
         if rows:
             tables[f"{part}, {metric}"] = numbers(rows, names)
+    if real is not None:
+        tables["real, ssim_head"] = f"{ADAPTIVE_REAL_IMAGE}\n\n{tables['real, ssim_head']}"
     return tables
 
 
@@ -308,13 +332,16 @@ def changes() -> dict[Path, str]:
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
-    race, quality, whole, adaptive = (
+    race, quality, whole, adaptive, adaptive_real = (
         json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        for file in (RESULTS / f"{name}.json" for name in ("solver", "solver_quality", "whole_study", "adaptive"))
+        for file in (
+            RESULTS / f"{name}.json"
+            for name in ("solver", "solver_quality", "whole_study", "adaptive", "adaptive_real")
+        )
     )
     solvers = {**race_tables(race), "quality": quality_table(quality), "whole study": whole_table(whole)}
     new |= fill(REPOSITORY / "docs" / "solvers.md", solvers)
-    new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive))
+    new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive, adaptive_real))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
     rows = {
         f"`{name}`: {variant}": row for name, variants in configurations.items() for variant, row in variants.items()
