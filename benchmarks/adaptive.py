@@ -64,6 +64,7 @@ RATIOS = (0.15, 0.2, 0.25, 0.3, 0.4)
 """Alpha over the noise level of low and pre together."""
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
 """Of the end-to-end image in the guess; 1 is PH2L-GenTV."""
+TITLES = {"small_heads": "small heads (calibration)", "whole_slices": "whole slices of other heads"}
 METRICS = ("ssim_head", "psnr_head", "psnr_enhancing", "enhancement_recovery")
 CLOSE = 0.001
 KINDS: dict[str, Sequence[float | GuessRule]] = {
@@ -90,11 +91,18 @@ class Comparison:
         output: where heads and values are kept.
         studies: heads of each anatomy.
         cohorts: seed and size of these.
+        options: of the bundles, where they are not their own.
     """
 
-    def __init__(self, output: Path, studies: int, cohorts: Mapping[str, tuple[int, dict[str, Any]]]) -> None:
-        self.learned = Calibration(BUNDLE, output, studies, cohorts)
-        self.physics = Calibration("physics_tv", output, studies, cohorts)
+    def __init__(
+        self,
+        output: Path,
+        studies: int,
+        cohorts: Mapping[str, tuple[int, dict[str, Any]]],
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.learned = Calibration(BUNDLE, output, studies, cohorts, options)
+        self.physics = Calibration("physics_tv", output, studies, cohorts, options)
         self.inferer = self.learned.inferer
         self.weights = {
             "weights_sha256": self.learned.weights,
@@ -284,19 +292,10 @@ def calibrate(output: Path, studies: int) -> dict[str, Any]:
 def check(output: Path, studies: int, calibrated: Mapping[str, Any]) -> dict[str, Any]:
     """The second part; see the head of this file."""
     comparison = Comparison(output / "whole", studies, CHECKED)
-    entry = calibrated["adaptive_prior"]
-    alpha, guess = AlphaRule(**entry["alpha_rule"]), GuessRule(**entry["guess_rule"])
     rows: dict[str, dict[str, list[Row]]] = {condition: {} for condition in UNDER}
     for condition, name in tqdm(list(itertools.product(UNDER, comparison.names)), desc="whole slices"):
-        for approach in FOUR:
-            ratio = calibrated["small_heads"][nearest(condition)][approach].get("ratio", 0.0)
-            solved = "1.0" if approach == "ph2l_gentv" else approach
-            compute = partial(comparison.measure, name, condition, solved, [ratio])
-            label = f"{name}, {condition}, {approach}, {ratio}"
-            rows[condition].setdefault(approach, []).extend(comparison.parts.get(label, compute)["rows"])
-        compute_adaptive = partial(comparison.adaptive, name, condition, alpha, guess)
-        row = comparison.parts.get(f"{name}, {condition}, {alpha}, {guess}", compute_adaptive)
-        rows[condition].setdefault("adaptive", []).append(row)
+        for approach, row in five(comparison, name, condition, calibrated).items():
+            rows[condition].setdefault(approach, []).append(row)
     found: dict[str, Any] = {}
     for condition, measured in rows.items():
         means = {approach: average(values) for approach, values in measured.items()}
@@ -305,30 +304,48 @@ def check(output: Path, studies: int, calibrated: Mapping[str, Any]) -> dict[str
     return found
 
 
+def five(comparison: Comparison, name: str, condition: str, calibrated: Mapping[str, Any]) -> dict[str, Row]:
+    """Metrics of the four, with the alpha that was best for them on the small heads, and of the adaptive prior."""
+    entry = calibrated["adaptive_prior"]
+    alpha, guess = AlphaRule(**entry["alpha_rule"]), GuessRule(**entry["guess_rule"])
+    rows = {}
+    for approach in FOUR:
+        ratio = calibrated["small_heads"][nearest(condition)][approach].get("ratio", 0.0)
+        solved = "1.0" if approach == "ph2l_gentv" else approach
+        compute = partial(comparison.measure, name, condition, solved, [ratio])
+        rows[approach] = comparison.parts.get(f"{name}, {condition}, {approach}, {ratio}", compute)["rows"][0]
+    compute_adaptive = partial(comparison.adaptive, name, condition, alpha, guess)
+    rows["adaptive"] = comparison.parts.get(f"{name}, {condition}, {alpha}, {guess}", compute_adaptive)
+    return rows
+
+
 def nearest(condition: str) -> str:
     """The condition with the closest noise of those that the rule is fitted to."""
     return min(CALIBRATED, key=lambda other: math.dist(CONDITIONS[condition], CONDITIONS[other]))
 
 
-def draw(content: Mapping[str, Any], file: Path) -> None:
-    """SSIM and PSNR over the head by the noise that was added to the low dose: the four, and the adaptive prior."""
+def draw(parts: Mapping[str, Mapping[str, Any]], file: Path) -> None:
+    """SSIM and PSNR over the head by the noise that was added to the low dose: the four, and the adaptive prior.
+
+    Args:
+        parts: title of a column to condition to what was measured.
+        file: PNG.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = Figure(figsize=(5 * len(parts), 7), layout="constrained")
     FigureCanvasAgg(figure)
-    titles = {"small_heads": "small heads (calibration)", "whole_slices": "whole slices of other heads"}
-    parts = [part for part in titles if part in content]
     axes = figure.subplots(2, len(parts), sharex=True, squeeze=False)
-    for column, part in enumerate(parts):
+    for column, (title, part) in enumerate(parts.items()):
         for place, metric, label in zip(axes[:, column], METRICS, ("SSIM, head", "PSNR, head (dB)"), strict=False):
             for approach, name in {**FOUR, "adaptive": "adaptive"}.items():
                 style = {"color": "black", "linewidth": 2.0} if approach == "adaptive" else {"linewidth": 1.0}
-                levels = [condition for condition in content[part] if CONDITIONS[condition][1] == 0]
-                values = [content[part][condition][approach][metric] for condition in levels]
+                levels = [condition for condition in part if CONDITIONS[condition][1] == 0]
+                values = [part[condition][approach][metric] for condition in levels]
                 place.plot([CONDITIONS[condition][0] for condition in levels], values, marker=".", label=name, **style)
             place.set_ylabel(label)
-        axes[0, column].set_title(titles[part])
+        axes[0, column].set_title(title)
         axes[-1, column].set_xlabel("noise added to the low dose")
     axes[0, 0].legend()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -362,12 +379,12 @@ def main() -> None:
         "studies_per_anatomy": arguments.studies,
         **calibrate(arguments.output, arguments.studies),
     }
-    for part in ("small_heads", "whole_slices"):
+    for part in TITLES:
         if part == "whole_slices":
             content[part] = check(arguments.output, arguments.studies, content)
         arguments.results.parent.mkdir(parents=True, exist_ok=True)
         arguments.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        draw(content, arguments.image)
+        draw({title: content[one] for one, title in TITLES.items() if one in content}, arguments.image)
         logger.info("\n%s: %s\n\n%s", part, json.dumps(content["adaptive_prior"]), table(shown(content[part])))
 
 

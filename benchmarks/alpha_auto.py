@@ -44,7 +44,7 @@ from tqdm import tqdm
 
 import monai_lipcar
 from monai_lipcar.bundle import bundle_root, checksum, reported
-from monai_lipcar.data import find_studies, slice_axis
+from monai_lipcar.data import Study, find_studies, slice_axis
 from monai_lipcar.data.fingerprint import fingerprint
 from monai_lipcar.data.phantom import write_cohort
 from monai_lipcar.engines import prepare_study
@@ -91,17 +91,23 @@ class Calibration:
         output: where cohorts and curves are kept.
         studies: heads of each anatomy.
         cohorts: seed and size of these heads.
+        options: of the bundle, where they are not its own.
     """
 
     def __init__(
-        self, bundle: str, output: Path, studies: int, cohorts: Mapping[str, tuple[int, dict[str, Any]]] = COHORTS
+        self,
+        bundle: str,
+        output: Path,
+        studies: int,
+        cohorts: Mapping[str, tuple[int, dict[str, Any]]] = COHORTS,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.bundle, self.output, self.studies, self.cohorts = bundle, output, studies, cohorts
         config = ConfigParser.load_config_file(f"{bundle_root(bundle)}/configs/inference.json")
         self.default, self.dose_fraction = float(config["alpha"]), float(config["dose_fraction"])
         with reported():
             # the rule that is to be measured must not be asked for
-            parser = ConfigParser({**config, "alpha_rule": None, "device": "$torch.device('cpu')"})
+            parser = ConfigParser({**config, "alpha_rule": None, "device": "$torch.device('cpu')", **(options or {})})
             self.network = parser.get_parsed_content("network")
             self.inferer: LIPInferer = parser.get_parsed_content("inferer")
             self.preprocessing = parser.get_parsed_content("preprocessing")
@@ -115,18 +121,20 @@ class Calibration:
         folder = self.output / "cohorts" / f"{anatomy}-{'noisy' if noise else 'clean'}"
         acquisition = {} if noise else {"noise_level": 0.0}
         write_cohort(folder, anatomy, self.studies, seed=seed, anatomy_options=options, acquisition=acquisition)
-        result = {}
-        for study in find_studies(folder, ("pre", "low", "high"))[: self.studies]:
-            prepared = prepare_study(study, self.preprocessing, ("pre", "low", "high"))
-            axis = slice_axis(np.asarray(prepared["low"].affine), tuple(prepared["low"].shape[1:]))
-            members = {name: prepared[name].as_tensor()[0].movedim(axis, 0).float() for name in ("pre", "low", "high")}
-            head = torch.from_numpy(np.ascontiguousarray(head_mask(members["low"].numpy(), axis=0)))
-            signal = (members["low"] * head).flatten(1).sum(dim=1)
-            chosen = signal.argsort(descending=True)[:SLICES].sort().values
-            whole = {f"all_{name}": volume for name, volume in members.items()}
-            chosen_members = {name: volume[chosen][:, None].contiguous() for name, volume in members.items()}
-            result[study.study_id] = {**whole, **chosen_members, "head": head[chosen][:, None], "chosen": chosen}
-        return result
+        studies = find_studies(folder, ("pre", "low", "high"))[: self.studies]
+        return {study.study_id: self.prepared(study) for study in studies}
+
+    def prepared(self, study: Study) -> dict[str, torch.Tensor]:
+        """Member to preprocessed volume (S, H, W), the slices with most signal of each, and their ``"head"``."""
+        prepared = prepare_study(study, self.preprocessing, ("pre", "low", "high"))
+        axis = slice_axis(np.asarray(prepared["low"].affine), tuple(prepared["low"].shape[1:]))
+        members = {name: prepared[name].as_tensor()[0].movedim(axis, 0).float() for name in ("pre", "low", "high")}
+        head = torch.from_numpy(np.ascontiguousarray(head_mask(members["low"].numpy(), axis=0)))
+        signal = (members["low"] * head).flatten(1).sum(dim=1)
+        chosen = signal.argsort(descending=True)[:SLICES].sort().values
+        whole = {f"all_{name}": volume for name, volume in members.items()}
+        chosen_members = {name: volume[chosen][:, None].contiguous() for name, volume in members.items()}
+        return {**whole, **chosen_members, "head": head[chosen][:, None], "chosen": chosen}
 
     def problem(self, pre: torch.Tensor, observed: torch.Tensor) -> LearnedInverseProblem:
         """The bundle's inverse problem for some slices."""

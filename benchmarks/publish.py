@@ -12,10 +12,10 @@
 
     python benchmarks/publish.py
 
-Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver`` and
-``adaptive`` of ``benchmarks/results/*.json`` and rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end
-of table -->``, and ``eval_metrics`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice;
-``--check`` only says whether everything shows the numbers that were
+Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver``,
+``solver_quality``, ``whole_study``, ``adaptive`` and ``adaptive_real`` of ``benchmarks/results/*.json`` and rewrites
+what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` and ``adaptive_prior``
+in ``metadata.json``. Nobody types a number twice; ``--check`` only says whether everything shows the numbers that were
 measured.
 """
 
@@ -34,6 +34,8 @@ from monai_lipcar.report import METRIC_NAMES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results"
+OPTIONAL = ("solver", "solver_quality", "whole_study", "adaptive", "adaptive_real")
+"""Results that a page can be without."""
 TO_FULL, TO_LOW = "to full dose", "to low dose"
 SHORT = ("ssim_head", "psnr_head", "psnr_enhancing", "enhancement_recovery")
 LONG = (
@@ -100,11 +102,39 @@ MAP = {
     "deepinv_ms": ("deepinv (ms)", 0),
     "times_faster": ("times faster", 1),
 }
+QUALITY = {
+    "slices": ("slices", 0),
+    "alpha": ("alpha", 4),
+    "psnr_head_adam": ("PSNR, head: Adam (dB)", 2),
+    "psnr_head_proximal": ("`ProximalSolver` (dB)", 2),
+    "psnr_head_difference": ("difference (dB)", 3),
+    "psnr_head_least": ("least of a slice (dB)", 3),
+    "ssim_head_adam": ("SSIM, head: Adam", 4),
+    "ssim_head_proximal": ("`ProximalSolver`", 4),
+    "ssim_head_difference": ("difference", 4),
+    "ssim_head_least": ("least of a slice", 4),
+    "objective_over_adam": ("objective over Adam's, median", 3),
+    "evaluations": ("evaluations, median", 1),
+}
+WHOLE = {
+    "slices": ("slices", 0),
+    "seconds": ("s in all", 1),
+    "study_seconds": ("of them for the study", 1),
+    "cpu_seconds": ("processor seconds", 1),
+    "peak_mib": ("peak memory (MiB)", 0),
+    "network_evaluations": ("evaluations of a batch", 0),
+    "times_faster": ("times faster", 1),
+}
 RACE_IMAGE = "![Objective over network evaluations and over time](images/solver.png)"
 ADAPTIVE = {"nn_pl2h": "NN-PL2H", "ph2l_tv": "PH2L-TV", "ph2l_gentv": "PH2L-GenTV", "physics_tv": "`physics_tv`"}
+ADAPTIVE_KINDS = {
+    "ratio": ("alpha over noise", 2),
+    "shortfall": ("SSIM below the best of the four, worst condition", 4),
+}
 ADAPTIVE_METRICS = {"ssim_head": 3, "psnr_head": 2, "enhancement_recovery": 3}
-ADAPTIVE_PARTS = ("small_heads", "whole_slices")
+ADAPTIVE_PARTS = ("small_heads", "whole_slices", "real")
 ADAPTIVE_IMAGE = "![SSIM and PSNR over the head by the noise that was added](images/adaptive.png)"
+ADAPTIVE_REAL_IMAGE = "![SSIM and PSNR over the head of real examinations](images/adaptive_real.png)"
 NOT_YET = "Not measured yet with the operators that ship."
 
 Row = Mapping[str, float | None]
@@ -181,28 +211,68 @@ def race_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
-def adaptive_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
-    """Tables of the adaptive prior by condition, a sentence where they were not measured."""
+def quality_table(content: Mapping[str, Any] | None) -> str:
+    """Images of the two solvers against the truth, by bundle and noise; a sentence where it was not measured."""
+    if content is None:
+        return NOT_YET
+    rows = {
+        f"`{bundle}`, noise {level}": {**found, "slices": len(found["slices"])}
+        for bundle, entry in content["bundles"].items()
+        for level, found in entry["levels"].items()
+        if "slices" in found
+    }
+    return numbers(rows, QUALITY)
+
+
+def whole_table(content: Mapping[str, Any] | None) -> str:
+    """A whole study with each solver; a sentence where it was not measured."""
+    if content is None:
+        return NOT_YET
+    rows = {f"`--solver {name}`": {**row, "slices": content["slices"]} for name, row in content["rows"].items()}
+    if "times_faster" in content:
+        rows["`--solver proximal`"]["times_faster"] = content["times_faster"]
+    return numbers(rows, WHOLE)
+
+
+def adaptive_tables(content: Mapping[str, Any] | None, real: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Tables of the adaptive prior by condition, a sentence where they were not measured.
+
+    Args:
+        content: on simulated heads.
+        real: on real examinations.
+    """
     tables = dict.fromkeys(
         ("adaptive", *(f"{part}, {one}" for part in ADAPTIVE_PARTS for one in ADAPTIVE_METRICS)), NOT_YET
     )
-    if content is None:
-        return tables
-    kinds = {
-        kind: {"ratio": found["ratio"], "shortfall": found["shortfall"]} for kind, found in content["kinds"].items()
-    }
-    columns = {"ratio": ("alpha over noise", 2), "shortfall": ("SSIM below the best of the four, worst condition", 4)}
-    tables["adaptive"] = f"{ADAPTIVE_IMAGE}\n\n{numbers(kinds, columns)}"
+    parts: dict[str, Mapping[str, Any]] = {}
+    if content is not None:
+        kinds = {
+            kind: {"ratio": found["ratio"], "shortfall": found["shortfall"]} for kind, found in content["kinds"].items()
+        }
+        columns = {
+            "ratio": ("alpha over noise", 2),
+            "shortfall": ("SSIM below the best of the four, worst condition", 4),
+        }
+        tables["adaptive"] = f"{ADAPTIVE_IMAGE}\n\n{numbers(kinds, columns)}"
+        parts |= content
+    if real is not None:
+        parts["real"] = {
+            f"{name}, {condition}": approaches
+            for name, entry in real["examinations"].items()
+            for condition, approaches in entry["conditions"].items()
+        }
     for part, (metric, digits) in itertools.product(ADAPTIVE_PARTS, ADAPTIVE_METRICS.items()):
         names = {name: (title, digits) for name, title in {**ADAPTIVE, "adaptive": "adaptive"}.items()}
         rows = {
             condition: {name: approaches[name].get(metric) for name in names} | {"shortfall": approaches["shortfall"]}
-            for condition, approaches in content.get(part, {}).items()
+            for condition, approaches in parts.get(part, {}).items()
         }
         if metric == "ssim_head":
             names["shortfall"] = ("below the best of the four", 4)
         if rows:
             tables[f"{part}, {metric}"] = numbers(rows, names)
+    if real is not None:
+        tables["real, ssim_head"] = f"{ADAPTIVE_REAL_IMAGE}\n\n{tables['real, ssim_head']}"
     return tables
 
 
@@ -262,12 +332,16 @@ def changes() -> dict[Path, str]:
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
-    race, adaptive = (
+    race, quality, whole, adaptive, adaptive_real = (
         json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        for file in (RESULTS / "solver.json", RESULTS / "adaptive.json")
+        for file in (
+            RESULTS / f"{name}.json"
+            for name in ("solver", "solver_quality", "whole_study", "adaptive", "adaptive_real")
+        )
     )
-    new |= fill(REPOSITORY / "docs" / "solvers.md", race_tables(race))
-    new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive))
+    solvers = {**race_tables(race), "quality": quality_table(quality), "whole study": whole_table(whole)}
+    new |= fill(REPOSITORY / "docs" / "solvers.md", solvers)
+    new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive, adaptive_real))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
     rows = {
         f"`{name}`: {variant}": row for name, variants in configurations.items() for variant, row in variants.items()

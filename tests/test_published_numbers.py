@@ -77,10 +77,28 @@ def test_a_race_of_the_solvers_is_shown(publish: ModuleType) -> None:
     assert "| `ph2l_tv` | 512 | 1024 |" in tables["peak memory"]
 
 
-def test_the_race_was_run_with_what_ships() -> None:
-    file = REPOSITORY / "benchmarks" / "results" / "solver.json"
+def test_images_of_two_solvers_are_shown(publish: ModuleType) -> None:
+    found = {"slices": ["rat-0002:5", "mni152-0002:5"], "alpha": 0.004, "psnr_head_difference": -0.0123}
+    table = publish.quality_table({"bundles": {"ph2l_tv": {"levels": {"0.033": found, "0.066": {"alpha": 0.01}}}}})
+    assert table.splitlines()[2:] == ["| `ph2l_tv`, noise 0.033 | 2 | 0.0040 | -0.012 |"]
+
+
+def test_a_whole_study_is_shown(publish: ModuleType) -> None:
+    rows = {"proximal": {"seconds": 60.04, "peak_mib": 1500.2}, "paper": {"seconds": 900.0, "peak_mib": 1400.0}}
+    lines = publish.whole_table({"slices": 24, "rows": rows, "times_faster": 15.0}).splitlines()
+    assert lines[2:] == [
+        "| `--solver proximal` | 24 | 60.0 | 1500 | 15.0 |",
+        "| `--solver paper` | 24 | 900.0 | 1400 |  |",
+    ]
+
+
+@pytest.mark.parametrize("name", ["solver", "solver_quality", "whole_study"])
+def test_the_race_was_run_with_what_ships(name: str) -> None:
+    file = REPOSITORY / "benchmarks" / "results" / f"{name}.json"
     if not file.is_file():
         pytest.skip("the race has not been run with the weights that ship")
-    for operator, sha256 in json.loads(file.read_text(encoding="utf-8"))["weights"].items():
+    content = json.loads(file.read_text(encoding="utf-8"))
+    entries = content["bundles"].values() if "bundles" in content else [content]
+    for operator, sha256 in [pair for entry in entries for pair in entry["weights"].items()]:
         metadata = REPOSITORY / "bundles" / operator / "configs" / "metadata.json"
         assert json.loads(metadata.read_text(encoding="utf-8"))["weights_sha256"]["models/model.pt"] == sha256

@@ -27,11 +27,11 @@ import torch
 
 from monai_lipcar.problem import LearnedInverseProblem, TotalVariation
 
-from ..paper.approaches import APPROACHES, Networks
+from ..paper.approaches import Networks
 from ..paper.settings import full
 from .machine import own_peak, peak_memory
 from .peer import load_deepinv, peer_racers
-from .problems import BUNDLES
+from .problems import BUNDLES, forward_operator
 from .racers import Racer, own_racers
 
 __all__ = ["measure"]
@@ -70,7 +70,7 @@ def main() -> None:
     tensors = torch.load(arguments.file, weights_only=True)
     pre, observed = tensors["pre"], tensors["observed"]
     networks = Networks(full(arguments.file.parent))
-    forward = APPROACHES[BUNDLES[arguments.bundle]].networks[0]
+    forward = forward_operator(arguments.bundle)
     problem = LearnedInverseProblem(
         networks.operator(forward), observed, TotalVariation(), 1e-3, None if forward == "h2l" else pre
     )

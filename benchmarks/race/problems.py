@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,18 @@ from ..paper.protocols import FREE_DENOISER, Protocol
 from ..paper.settings import Cohort, Settings, full
 from ..paper.slices import Sample, Slices, load_sections
 
-__all__ = ["BUNDLES", "Problems"]
+__all__ = ["BUNDLES", "Problems", "forward_operator"]
 
-BUNDLES = {APPROACHES[name].bundle: name for name in ("lip_ph2l_tv", "lip_h2l_tv", "lip_ph2l_gentv")}
+BUNDLES = {APPROACHES[name].bundle: name for name in ("lip_ph2l_tv", "lip_h2l_tv", "lip_ph2l_gentv", "physics_tv")}
 """Bundle to the approach's name in the reproduction of the paper."""
 PLAIN = Protocol("hospital", "low")
 """Noise on the low dose as it is."""
+
+
+def forward_operator(bundle: str) -> str:
+    """Name of the operator that a bundle inverts: of a network, or the bundle's own where nothing is learned."""
+    approach = APPROACHES[BUNDLES[bundle]]
+    return approach.networks[0] if approach.networks else bundle
 
 
 class Problems:
@@ -62,11 +69,13 @@ class Problems:
         # the seed is the paper's test cohort's: no training of the shipped weights used it
         self.settings: Settings = replace(full(output, device=device), cohorts=made)
         self.networks = Networks(self.settings)
-        self.sources: list[Slices] = []
-        for cohort in made:
-            split = cohorts.write(cohort, self.settings)
-            self.sources.append(load_sections(cohort, split, self.settings, FREE_DENOISER)["test"])
-        self.names = [name for source in self.sources for name in source.names]
+        sections = [
+            load_sections(cohort, cohorts.write(cohort, self.settings), self.settings, FREE_DENOISER) for cohort in made
+        ]
+        self.sources: list[Slices] = [some[name] for some in sections for name in ("test", "validation")]
+        # in turns, so that the first few are of every anatomy
+        self.names = _in_turns(some["test"].names for some in sections)
+        self.validation_names = _in_turns(some["validation"].names for some in sections)
 
     def samples(self, names: Sequence[str]) -> list[Sample]:
         """Some of the slices."""
@@ -80,26 +89,29 @@ class Problems:
         """The bundle's default, which was chosen on validation studies, raised with the added noise as in the paper."""
         return scheduled(self.networks.default_alpha(bundle), level)
 
-    def problem(self, bundle: str, samples: Sequence[Sample], level: float) -> LearnedInverseProblem:
-        """The bundle's inverse problem of some slices, at a level of added noise."""
+    def problem(
+        self, bundle: str, samples: Sequence[Sample], level: float, alpha: float | None = None
+    ) -> LearnedInverseProblem:
+        """The bundle's inverse problem of some slices, at a level of added noise; with :meth:`alpha` by default."""
         approach = APPROACHES[BUNDLES[bundle]]
         device = torch.device(self.settings.device)
         observed = torch.stack([PLAIN.observe(sample, level, self.settings.seed) for sample in samples]).to(device)
         pre = torch.stack([sample["pre"] for sample in samples]).to(device)
         prior = TotalVariation()
-        if approach.guess is not None:
+        if approach.guess == "pre":
+            prior = prior.around(pre)
+        elif approach.guess is not None:
             with torch.no_grad():
                 prior = prior.around(self.networks.operator(approach.guess)(torch.cat([pre, observed], dim=1)))
-        forward = approach.networks[0]
+        forward = forward_operator(bundle)
         operator = self.networks.operator(forward)
-        return LearnedInverseProblem(
-            operator, observed, prior, self.alpha(bundle, level), None if forward == "h2l" else pre
-        )
+        chosen = self.alpha(bundle, level) if alpha is None else alpha
+        return LearnedInverseProblem(operator, observed, prior, chosen, None if forward == "h2l" else pre)
 
     def gain(self, bundle: str) -> float:
         """Largest eigenvalue of J^T J of the bundle's operator, at the first slice's full dose."""
         sample = self.samples(self.names[:1])[0]
-        forward = APPROACHES[BUNDLES[bundle]].networks[0]
+        forward = forward_operator(bundle)
         members = ("high",) if forward == "h2l" else ("pre", "high")
         inputs = torch.cat([sample[member] for member in members])[None].to(self.settings.device)
         return float(operator_gain(self.networks.operator(forward), inputs))
@@ -107,3 +119,7 @@ class Problems:
     def weights(self, bundle: str) -> dict[str, str]:
         """Checksums of the networks of a bundle."""
         return {name: self.networks.sha256(name) for name in APPROACHES[BUNDLES[bundle]].networks}
+
+
+def _in_turns(names: Iterable[Sequence[str]]) -> list[str]:
+    return [name for name in chain.from_iterable(zip_longest(*names)) if name is not None]

@@ -46,17 +46,30 @@ class Race:
         bundle: which problem.
         racers: who takes part, and on how many of the slices (a multiple of its batch size, or all).
         parts: where what is finished is kept.
+        names: of the slices; by default all test slices.
+        weight: alpha; by default that of the problems.
     """
 
     problems: Problems
     bundle: str
     racers: Sequence[tuple[Racer, int]]
     parts: Parts
+    names: Sequence[str] | None = None
+    weight: float | None = None
+
+    @property
+    def slices(self) -> Sequence[str]:
+        """Names of the slices that are raced on."""
+        return self.problems.names if self.names is None else self.names
+
+    def alpha(self, level: float) -> float:
+        """Weight of the prior."""
+        return self.problems.alpha(self.bundle, level) if self.weight is None else self.weight
 
     def run(self, level: float) -> None:
         """Compute what is missing at a noise level. The racers take turns, so that none has the machine's good hour."""
         groups = [(racer, names) for racer, count in self.racers for names in self.groups(racer, count)]
-        groups.sort(key=lambda group: self.problems.names.index(group[1][-1]))
+        groups.sort(key=lambda group: self.slices.index(group[1][-1]))
         for racer, names in tqdm(groups, desc=f"{self.bundle}, noise {level:g}", unit="solve"):
             if not self.parts.find(self.key(racer, names, level)):
                 self.parts.store(self.key(racer, names, level), self._solve(racer, names, level))
@@ -70,7 +83,7 @@ class Race:
 
     def groups(self, racer: Racer, count: int) -> Iterator[list[str]]:
         """The slices that a racer gets at a time."""
-        chosen = self.problems.names[:count]
+        chosen = list(self.slices[:count])
         for start in range(0, len(chosen), racer.batch_size):
             yield chosen[start : start + racer.batch_size]
 
@@ -83,7 +96,7 @@ class Race:
             "threads": torch.get_num_threads(),
             "bundle": self.bundle,
             "weights": self.problems.weights(self.bundle),
-            "alpha": self.problems.alpha(self.bundle, level),
+            "alpha": self.alpha(level),
             "racer": racer.describe(),
             "level": level,
             "slices": list(names),
@@ -91,7 +104,7 @@ class Race:
 
     def _solve(self, racer: Racer, names: Sequence[str], level: float) -> dict[str, Row]:
         samples = self.problems.samples(names)
-        problem = self.problems.problem(self.bundle, samples, level)
+        problem = self.problems.problem(self.bundle, samples, level, self.alpha(level))
         trace = racer.solve(problem)
         gflop = passes_gflop(problem, trace.meter)
         rows: dict[str, Row] = {}

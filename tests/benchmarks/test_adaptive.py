@@ -113,6 +113,6 @@ def test_the_curve_is_drawn(tmp_path: Path) -> None:
         condition: {**dict.fromkeys([*FOUR, "adaptive"], dict.fromkeys(METRICS, 0.5)), "shortfall": 0.0}
         for condition in UNDER
     }
-    for content in ({"small_heads": part}, {"small_heads": part, "whole_slices": part}):
-        draw(content, tmp_path / "images" / "curve.png")
+    for parts in ({"small heads": part}, {"small heads": part, "other heads": part}):
+        draw(parts, tmp_path / "images" / "curve.png")
         assert (tmp_path / "images" / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -91,7 +91,7 @@ def test_what_is_finished_is_not_done_again(problems: Problems, tmp_path: Path) 
     assert race.rows(racer, 2, 0.033) == {}
 
 
-@pytest.mark.parametrize("bundle", ["ph2l_tv", "h2l_tv", "ph2l_gentv"])
+@pytest.mark.parametrize("bundle", ["ph2l_tv", "h2l_tv", "ph2l_gentv", "physics_tv"])
 def test_problems_are_those_of_the_bundles(problems: Problems, bundle: str) -> None:
     samples = problems.samples(problems.names)
     clean, noisy = (problems.problem(bundle, samples, level) for level in (0.0, 0.033))

@@ -1,0 +1,143 @@
+# Copyright (c) monai_lipcar contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Are the proximal solver's images as good as those of the published solver? At an alpha validated for the purpose.
+
+    python benchmarks/solver_quality.py --output runs/solver
+
+On the slices of the race (``benchmarks/solver.py``; the folder of a race can be used again): for each noise level, the
+alpha whose images have the highest PSNR over the head on slices of validation studies, chosen with the proximal solver
+from multiples of the scheduled one; then both solvers with that alpha on the test slices. Writes
+``benchmarks/results/solver_quality.json``, which ``docs/solvers.md`` shows after ``benchmarks/publish.py``, as soon as
+there is something to show and again after every step. Some slices are done for all bundles and levels before the next
+ones, so that a run that is stopped has fewer slices, not fewer levels; started again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import os
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))  # run as a script, too
+
+import monai_lipcar  # noqa: E402
+from benchmarks.paper.alphas import best_alpha  # noqa: E402
+from benchmarks.paper.parts import Parts  # noqa: E402
+from benchmarks.race.problems import BUNDLES, Problems  # noqa: E402
+from benchmarks.race.racers import Racer, own_racers  # noqa: E402
+from benchmarks.race.run import Race, Row  # noqa: E402
+from benchmarks.race.summary import BATCHED, PROXIMAL  # noqa: E402
+from benchmarks.solver import rounded  # noqa: E402
+from monai_lipcar.data.atomic import write_text  # noqa: E402
+from monai_lipcar.log import quiet_readers  # noqa: E402
+
+FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Of the scheduled alpha, to choose from."""
+LEVELS = (0.0, 0.033, 0.066)
+METRICS = ("psnr_head", "ssim_head")
+logger = logging.getLogger(__name__)
+
+
+def validated(problems: Problems, bundle: str, level: float, racer: Racer, names: Sequence[str], parts: Parts) -> Any:
+    """The best alpha on some slices, and the PSNR of each that was tried."""
+    rows = {}
+    for factor in FACTORS:
+        alpha = factor * problems.alpha(bundle, level)
+        race = Race(problems, bundle, [(racer, len(names))], parts, names, alpha)
+        race.run(level)
+        rows[alpha] = race.rows(racer, len(names), level)
+    psnr = {
+        f"{alpha:.3g}": statistics.fmean(row["psnr_head"] for row in found.values()) for alpha, found in rows.items()
+    }
+    return {"alpha": best_alpha(rows), "validation_psnr_head": psnr}
+
+
+def compare(adam: Mapping[str, Row], proximal: Mapping[str, Row]) -> dict[str, Any]:
+    """Means of both over the slices that both have, and their differences: proximal less Adam, mean and least."""
+    names = [name for name in adam if name in proximal]
+    result: dict[str, Any] = {"slices": names}
+    for metric in METRICS:
+        for key, rows in (("adam", adam), ("proximal", proximal)):
+            result[f"{metric}_{key}"] = statistics.fmean(rows[name][metric] for name in names)
+        differences = [proximal[name][metric] - adam[name][metric] for name in names]
+        result |= {f"{metric}_difference": statistics.fmean(differences), f"{metric}_least": min(differences)}
+    result["objective_over_adam"] = statistics.median(
+        proximal[name]["objective"][-1] / adam[name]["objective"][-1] for name in names
+    )
+    result["evaluations"] = statistics.median(proximal[name]["steps"] for name in names)
+    result["converged"] = sum(proximal[name]["status"] == "converged" for name in names) / len(names)
+    return result
+
+
+def run(chosen: argparse.Namespace, problems: Problems) -> dict[str, Any]:
+    """Choose, solve and compare, and write what was found beside what the file has of other bundles."""
+    parts = Parts(chosen.output / "parts")
+    racers = {racer.name: racer for racer in own_racers(chosen.batch_size) if racer.name in (BATCHED, PROXIMAL)}
+    validation = problems.validation_names[: chosen.validation_slices]
+    rows: dict[tuple[str, float, str], dict[str, Row]] = {}
+    content = json.loads(chosen.results.read_text(encoding="utf-8")) if chosen.results.is_file() else {}
+    content["versions"] = {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__}
+    found = {
+        bundle: {"weights": problems.weights(bundle), "validation_slices": validation, "levels": {}}
+        for bundle in chosen.bundles
+    }
+    for start in range(0, len(problems.names), chosen.batch_size):
+        names = problems.names[start : start + chosen.batch_size]
+        for bundle, level in itertools.product(chosen.bundles, chosen.levels):
+            entry = found[bundle]["levels"].setdefault(f"{level:g}", {})
+            if not entry:
+                entry |= validated(problems, bundle, level, racers[PROXIMAL], validation, parts)
+            race = Race(
+                problems, bundle, [(racer, len(names)) for racer in racers.values()], parts, names, entry["alpha"]
+            )
+            race.run(level)
+            for name, racer in racers.items():
+                rows.setdefault((bundle, level, name), {}).update(race.rows(racer, len(names), level))
+            entry |= compare(rows[bundle, level, BATCHED], rows[bundle, level, PROXIMAL])
+            content.setdefault("bundles", {})[bundle] = found[bundle]
+            chosen.results.parent.mkdir(parents=True, exist_ok=True)
+            write_text(chosen.results, json.dumps(rounded(content), indent=2) + "\n")
+            logger.info("%s, noise %g: %s", bundle, level, json.dumps(rounded(entry)))
+    return content
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the benchmark."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
+    quiet_readers()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the cohorts and of what is finished")
+    parser.add_argument("--slices", type=int, default=8)
+    parser.add_argument("--validation-slices", type=int, default=4, help="that alpha is chosen on")
+    parser.add_argument("--batch-size", type=int, default=4, help="slices that are solved together")
+    bundles = ["physics_tv", "ph2l_tv", "ph2l_gentv"]
+    parser.add_argument("--bundles", nargs="+", choices=list(BUNDLES), default=bundles)
+    parser.add_argument("--levels", nargs="+", type=float, default=list(LEVELS), help="noise that is added")
+    results = REPOSITORY / "benchmarks" / "results" / "solver_quality.json"
+    parser.add_argument("--results", type=Path, default=results)
+    chosen = parser.parse_args(arguments)
+    run(chosen, Problems(chosen.output.resolve(), chosen.slices))
+
+
+if __name__ == "__main__":
+    main()
