@@ -35,6 +35,8 @@ COLORS = {
     **{"nn_pl2h": "tab:orange", "lip_h2l_tv": "tab:purple", "lip_ph2l_tv": "tab:blue", "lip_ph2l_gentv": "tab:cyan"},
 }
 MARKERS = dict(zip(APPROACHES, "xX^ovsDP", strict=True))
+EXAMPLES = 30
+"""Test slices that an example is chosen from."""
 ZOOM = 56
 """Side of the square around a lesion, in pixels."""
 CELL_METRICS = {"ssim_head": "SSIM, head", "ssim": "SSIM, whole image"}
@@ -54,8 +56,8 @@ def draw(plan: Plan, content: dict[str, Any]) -> list[Path]:
 
 
 def example(plan: Plan, anatomy: str, tumor: bool) -> str:
-    """The slice that the figures show: the largest lesion, or without a lesion the largest head, of the sweep's."""
-    slices = plan.evaluator.slices[anatomy]["test"].first(plan.settings.sweep_slices)
+    """The slice that the figures show: the largest lesion, or without a lesion the largest head, of some slices."""
+    slices = plan.evaluator.slices[anatomy]["test"].first(EXAMPLES)
     samples = slices.load(slices.names)
     lesions = [float(sample["lesion"].sum()) for sample in samples]
     heads = [float(sample["head"].sum()) * (lesion == 0) for sample, lesion in zip(samples, lesions, strict=True)]

@@ -12,8 +12,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from .alphas import best_alpha, scheduled
 from .approaches import APPROACHES, OPERATORS
@@ -56,10 +58,12 @@ class Plan:
         several processes hardly wait for each other's part of the validation.
         """
         main = self.settings.main_levels
-        rest = tuple(level for level in self.settings.levels if level not in main)
         yield "operators", self._operator_tasks()
-        for title, levels in (("main levels", main), ("other levels", rest)):
-            yield f"validation, {title}", self._validation(levels)
+        for title, levels in (("main levels", main), ("other levels", self.settings.levels)):
+            yield (
+                f"validation, {title}",
+                self._validation([level for level in levels if level in self.settings.alpha_levels]),
+            )
             yield f"sweep, schedule, {title}", self._sweep("schedule", levels)
             yield f"sweep, validated, {title}", self._sweep("validation", levels)
         yield "test set, validated", self._whole("validation")
@@ -77,12 +81,25 @@ class Plan:
         return Job(anatomy, section, self.protocols[protocol], level, approach, alpha)
 
     def alpha(self, approach: str, protocol: str, level: float, rule: str) -> float | None:
-        """Alpha of an inverse problem by one of the rules; None while the validation is not finished."""
+        """Alpha of an inverse problem by one of the rules; None while the validation is not finished.
+
+        By validation, alpha between two levels that it was chosen at is interpolated linearly in the noise level.
+        """
+        if rule == "schedule":
+            return self._scheduled(approach, level)
+        levels = self.settings.alpha_levels
+        if level not in levels:
+            chosen = [self._validated(approach, protocol, known) for known in levels]
+            return None if None in chosen else float(np.interp(level, levels, chosen))  # type: ignore[arg-type]
+        return self._validated(approach, protocol, level)
+
+    def _scheduled(self, approach: str, level: float) -> float:
         bundle = APPROACHES[approach].bundle
         assert bundle is not None
-        start = scheduled(self.evaluator.networks.default_alpha(bundle), level)
-        if rule == "schedule":
-            return start
+        return scheduled(self.evaluator.networks.default_alpha(bundle), level)
+
+    def _validated(self, approach: str, protocol: str, level: float) -> float | None:
+        start = self._scheduled(approach, level)
         rows = {}
         for factor in self.settings.alpha_factors:
             together: Rows = {}
@@ -142,14 +159,14 @@ class Plan:
     def _validation_names(self, anatomy: str) -> tuple[str, ...]:
         return self.names(anatomy, "validation", self.settings.alpha_slices)
 
-    def _validation(self, levels: tuple[float, ...]) -> list[Task]:
+    def _validation(self, levels: Sequence[float]) -> list[Task]:
         tasks = []
         for level in levels:
             for protocol in self.protocols:
                 for approach, details in APPROACHES.items():
                     if details.bundle is None:
                         continue
-                    start = scheduled(self.evaluator.networks.default_alpha(details.bundle), level)
+                    start = self._scheduled(approach, level)
                     for factor in self.settings.alpha_factors:
                         for anatomy in self.anatomies:
                             job = Job(anatomy, "validation", self.protocols[protocol], level, approach, factor * start)

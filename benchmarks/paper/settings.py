@@ -64,6 +64,7 @@ class Settings:
         main_levels: noise levels at which the whole test set is computed (Table 3, Figure 8).
         operator_level: noise on the operators' inputs (Table 2, Figure 3).
         sweep_slices: slices of each cohort in the sweep, a seeded choice among the test slices.
+        alpha_levels: noise levels that alpha is chosen at; it is interpolated between them.
         alpha_slices: validation slices of each cohort that alpha is chosen on.
         alpha_factors: what alpha is chosen from: these times the schedule's value.
         theory_side: side of the square that the numerical theory looks at, in pixels.
@@ -85,7 +86,8 @@ class Settings:
     levels: tuple[float, ...] = tuple(float(level) for level in np.round(np.linspace(0.0, 0.066, 7), 3))
     main_levels: tuple[float, ...] = (0.0, 0.033)
     operator_level: float = 0.1
-    sweep_slices: int = 30
+    sweep_slices: int = 12
+    alpha_levels: tuple[float, ...] = (0.0, 0.033, 0.066)
     alpha_slices: int = 4
     alpha_factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
     theory_side: int = 96

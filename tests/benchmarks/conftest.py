@@ -41,6 +41,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         cohorts=(cohort,),
         levels=(0.0, 0.033),
         sweep_slices=1,
+        alpha_levels=(0.0, 0.033),
         alpha_factors=(1.0,),
         theory_side=32,
         theory_steps=3,
