@@ -12,10 +12,10 @@
 
     python benchmarks/publish.py
 
-Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver`` and
-``adaptive`` of ``benchmarks/results/*.json`` and rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end
-of table -->``, and ``eval_metrics`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice;
-``--check`` only says whether everything shows the numbers that were
+Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver``,
+``cohort_throughput`` and ``adaptive`` of ``benchmarks/results/*.json`` and rewrites what stands between
+``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` and ``adaptive_prior`` in
+``metadata.json``. Nobody types a number twice; ``--check`` only says whether everything shows the numbers that were
 measured.
 """
 
@@ -105,6 +105,18 @@ ADAPTIVE = {"nn_pl2h": "NN-PL2H", "ph2l_tv": "PH2L-TV", "ph2l_gentv": "PH2L-GenT
 ADAPTIVE_METRICS = {"ssim_head": 3, "psnr_head": 2, "enhancement_recovery": 3}
 ADAPTIVE_PARTS = ("small_heads", "whole_slices")
 ADAPTIVE_IMAGE = "![SSIM and PSNR over the head by the noise that was added](images/adaptive.png)"
+COHORT_COLUMNS = {
+    "seconds_one": ("one study (s)", 1),
+    "seconds_all": ("all studies (s)", 1),
+    "seconds_each": ("each further study (s)", 2),
+    "studies_per_hour": ("studies / hour", 0),
+    "hours_cohort": ("1,000 studies, extrapolated (hours)", 2),
+    "peak_mib_one": ("peak memory, one study (MiB)", 0),
+    "peak_mib_all": ("all studies (MiB)", 0),
+    "peak_mib_cohort": ("1,000, extrapolated (MiB)", 0),
+    "written_gib_cohort": ("written, 1,000 extrapolated (GiB)", 1),
+}
+NOT_MEASURED = "Not measured yet."
 NOT_YET = "Not measured yet with the operators that ship."
 
 Row = Mapping[str, float | None]
@@ -206,6 +218,18 @@ def adaptive_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
     return tables
 
 
+def cohort_table(content: Mapping[str, Any] | None) -> str:
+    """Table of the throughput of cohorts, a sentence where it was not measured."""
+    if content is None:
+        return NOT_MEASURED
+    rows = {f"`--workers {number}`": row for number, row in content["workers"].items()}
+    said = (
+        f"Measured over {content['studies']} studies ({content['anatomy']} heads), `{content['bundle']}`, on "
+        f"{content['machine']['cores']} processor cores:"
+    )
+    return f"{said}\n\n{numbers(rows, COHORT_COLUMNS)}"
+
+
 def numbers(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, int]]) -> str:
     """Markdown table, without the columns that no row has.
 
@@ -262,10 +286,11 @@ def changes() -> dict[Path, str]:
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
-    race, adaptive = (
+    race, adaptive, cohort = (
         json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        for file in (RESULTS / "solver.json", RESULTS / "adaptive.json")
+        for file in (RESULTS / "solver.json", RESULTS / "adaptive.json", RESULTS / "cohort_throughput.json")
     )
+    new |= fill(REPOSITORY / "docs" / "outputs.md", {"cohort throughput": cohort_table(cohort)})
     new |= fill(REPOSITORY / "docs" / "solvers.md", race_tables(race))
     new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
