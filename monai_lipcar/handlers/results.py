@@ -117,7 +117,7 @@ class ResultWriter:
                 continue
             if study.study_id in self.finished:
                 continue
-            existing = None if self.overwrite else StudyOutput(self.output_dir, study.study_id).read()
+            existing = None if self.overwrite else self._existing(study)
             if existing is None:
                 todo.append(study)
                 continue
@@ -126,7 +126,10 @@ class ResultWriter:
             except OSError as problem:  # gone, or not to be read any more, since the result was made
                 self._fail(explain_failure(study, problem))
                 continue
-            changed = configuration_changes(existing, self.bundle, self.configuration, hashes)
+            try:
+                changed = configuration_changes(existing, self.bundle, self.configuration, hashes)
+            except (AttributeError, TypeError, ValueError):  # a record that this package did not write
+                changed = ["result.json"]
             if changed:
                 error = StudyError(
                     f"{self.output_dir / study.study_id} holds the result of another run ({', '.join(changed)} differ)",
@@ -143,6 +146,13 @@ class ResultWriter:
                 len(studies),
             )
         return todo
+
+    def _existing(self, study: Study) -> dict[str, Any] | None:
+        """Record of a finished result; one whose volume somebody took away is none."""
+        output = StudyOutput(self.output_dir, study.study_id)
+        record = output.read()
+        names = {self.output_name, "high_sim", "low_sim"}  # of another bundle, which is refused
+        return record if any((output.folder / f"{name}.nii.gz").is_file() for name in names) else None
 
     @property
     def done(self) -> list[str]:
