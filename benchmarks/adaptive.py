@@ -45,6 +45,7 @@ from tqdm import tqdm
 
 import monai_lipcar
 from monai_lipcar.bundle import bundle_root, checksum, find_weights
+from monai_lipcar.data.atomic import write_json
 from monai_lipcar.data.fingerprint import fingerprint
 from monai_lipcar.metrics import study_metrics
 from monai_lipcar.problem import AlphaRule, GuessRule, LearnedInverseProblem, TotalVariation, frozen
@@ -382,8 +383,7 @@ def main() -> None:
     for part in TITLES:
         if part == "whole_slices":
             content[part] = check(arguments.output, arguments.studies, content)
-        arguments.results.parent.mkdir(parents=True, exist_ok=True)
-        arguments.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.results, content, indent=1)
         draw({title: content[one] for one, title in TITLES.items() if one in content}, arguments.image)
         logger.info("\n%s: %s\n\n%s", part, json.dumps(content["adaptive_prior"]), table(shown(content[part])))
 

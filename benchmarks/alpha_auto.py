@@ -45,6 +45,7 @@ from tqdm import tqdm
 import monai_lipcar
 from monai_lipcar.bundle import bundle_root, checksum, reported
 from monai_lipcar.data import Study, find_studies, slice_axis
+from monai_lipcar.data.atomic import write_json
 from monai_lipcar.data.fingerprint import fingerprint
 from monai_lipcar.data.phantom import write_cohort
 from monai_lipcar.engines import prepare_study
@@ -388,8 +389,7 @@ def main() -> None:
     for bundle in arguments.bundles:
         result = calibrate(bundle, arguments.output, arguments.studies)
         content.setdefault("bundles", {})[bundle] = {"studies_per_anatomy": arguments.studies, **result}
-        arguments.results.parent.mkdir(parents=True, exist_ok=True)
-        arguments.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.results, content, indent=1)
         logger.info("\n%s: %s\n\n%s", bundle, json.dumps(result["alpha_rule"]), table(result["conditions"]))
         logger.info("\n%s", table(result["rules"]))
 

@@ -40,6 +40,7 @@ import monai_lipcar
 from benchmarks.domain_cases import CASES_SEED, describe, run_cases
 from monai_lipcar.bundle import bundle_root, reported
 from monai_lipcar.data import find_studies
+from monai_lipcar.data.atomic import write_json
 from monai_lipcar.data.phantom import write_cohort
 from monai_lipcar.engines import prepare_study
 from monai_lipcar.transforms.domain_features import FEATURES
@@ -99,7 +100,7 @@ def measure(output: Path, studies: int, workers: int) -> dict[str, dict[str, dic
                 if label not in rows:
                     prepared = prepare_study(study, preprocessing, ("pre", family))
                     rows[label] = prepared["domain"]["measures"]
-                    file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+                    write_json(file, rows, indent=1)
         found[family] = rows
     return found
 
@@ -136,13 +137,7 @@ def put_into_bundles(found: dict[str, dict[str, list[float | None]]]) -> None:
                 if key == "intended_use":
                     content["domain"] = found[family]
                 content[key] = value
-            file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-
-
-def write(file: Path, content: dict[str, Any]) -> None:
-    """Write the results."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            write_json(file, content, indent=4)
 
 
 def main() -> None:
@@ -178,9 +173,9 @@ def main() -> None:
         for rows in run_cases(arguments.cases, arguments.t2w, arguments.output):
             # what a run that is stopped has found stays
             content["cases"] = rows
-            write(arguments.results, content)
+            write_json(arguments.results, content, indent=1)
         logger.info("%s", describe(content["cases"]))
-    write(arguments.results, content)
+    write_json(arguments.results, content, indent=1)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ Every approach runs as a bundle, as its user runs it; what is finished is not co
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from benchmarks.approaches import REPOSITORY, cut
 from monai_lipcar.bundle import checksum, find_weights, run_bundle
 from monai_lipcar.bundle_folder import bundle_root
 from monai_lipcar.data import find_studies
+from monai_lipcar.data.atomic import write_json
 from monai_lipcar.data.output import StudyOutput
 from monai_lipcar.data.phantom import write_cohort
 
@@ -82,7 +82,7 @@ def main() -> None:
         "mean": {name: mean(list(studies.values())) for name, studies in rows.items() if any(studies.values())},
         "each": {name: studies for name, studies in rows.items() if any(studies.values())},
     }
-    arguments.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.results, content, indent=1)
     for name, row in content["mean"].items():
         logger.info("%s: %s", name, row)
 

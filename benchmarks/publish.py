@@ -13,9 +13,10 @@
     python benchmarks/publish.py
 
 Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver``,
-``solver_quality``, ``whole_study``, ``adaptive`` and ``adaptive_real`` of ``benchmarks/results/*.json`` and rewrites
-what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and ``eval_metrics`` and ``adaptive_prior``
-in ``metadata.json``. Nobody types a number twice; ``--check`` only says whether everything shows the numbers that were
+``solver_quality``, ``whole_study``, ``cohort_throughput``, ``adaptive`` and ``adaptive_real`` of
+``benchmarks/results/*.json`` and rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``,
+and ``eval_metrics`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice; ``--check`` only says
+whether everything shows the numbers that were
 measured.
 """
 
@@ -135,6 +136,18 @@ ADAPTIVE_METRICS = {"ssim_head": 3, "psnr_head": 2, "enhancement_recovery": 3}
 ADAPTIVE_PARTS = ("small_heads", "whole_slices", "real")
 ADAPTIVE_IMAGE = "![SSIM and PSNR over the head by the noise that was added](images/adaptive.png)"
 ADAPTIVE_REAL_IMAGE = "![SSIM and PSNR over the head of real examinations](images/adaptive_real.png)"
+COHORT_COLUMNS = {
+    "seconds_one": ("one study (s)", 1),
+    "seconds_all": ("all studies (s)", 1),
+    "seconds_each": ("each further study (s)", 2),
+    "studies_per_hour": ("studies / hour", 0),
+    "hours_cohort": ("1,000 studies, extrapolated (hours)", 2),
+    "peak_mib_one": ("peak memory, one study (MiB)", 0),
+    "peak_mib_all": ("all studies (MiB)", 0),
+    "peak_mib_cohort": ("1,000, extrapolated (MiB)", 0),
+    "written_gib_cohort": ("written, 1,000 extrapolated (GiB)", 1),
+}
+NOT_MEASURED = "Not measured yet."
 NOT_YET = "Not measured yet with the operators that ship."
 
 Row = Mapping[str, float | None]
@@ -276,6 +289,18 @@ def adaptive_tables(content: Mapping[str, Any] | None, real: Mapping[str, Any] |
     return tables
 
 
+def cohort_table(content: Mapping[str, Any] | None) -> str:
+    """Table of the throughput of cohorts, a sentence where it was not measured."""
+    if content is None:
+        return NOT_MEASURED
+    rows = {f"`--workers {number}`": row for number, row in content["workers"].items()}
+    said = (
+        f"Measured over {content['studies']} studies ({content['anatomy']} heads), `{content['bundle']}`, on "
+        f"{content['machine']['cores']} processor cores:"
+    )
+    return f"{said}\n\n{numbers(rows, COHORT_COLUMNS)}"
+
+
 def numbers(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, int]]) -> str:
     """Markdown table, without the columns that no row has.
 
@@ -332,14 +357,15 @@ def changes() -> dict[Path, str]:
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
-    race, quality, whole, adaptive, adaptive_real = (
+    race, quality, whole, cohort, adaptive, adaptive_real = (
         json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         for file in (
             RESULTS / f"{name}.json"
-            for name in ("solver", "solver_quality", "whole_study", "adaptive", "adaptive_real")
+            for name in ("solver", "solver_quality", "whole_study", "cohort_throughput", "adaptive", "adaptive_real")
         )
     )
     solvers = {**race_tables(race), "quality": quality_table(quality), "whole study": whole_table(whole)}
+    new |= fill(REPOSITORY / "docs" / "outputs.md", {"cohort throughput": cohort_table(cohort)})
     new |= fill(REPOSITORY / "docs" / "solvers.md", solvers)
     new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive, adaptive_real))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})

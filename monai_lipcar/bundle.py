@@ -59,6 +59,7 @@ __all__ = [
     "run_bundle",
     "run_by_acquisition",
     "run_studies",
+    "run_workflow",
     "select_studies",
     "training_split",
     "training_studies",
@@ -188,7 +189,12 @@ def run_bundle(
 
 
 def run_studies(
-    name: str, dataset_dir: str | Path, output_dir: str | Path, config: str = "inference.json", **overrides: Any
+    name: str,
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    config: str = "inference.json",
+    workers: int = 1,
+    **overrides: Any,
 ) -> BundleRun:
     """Run a bundle as ``python -m monai.bundle run`` would, in this process.
 
@@ -197,6 +203,8 @@ def run_studies(
         dataset_dir: dataset folder.
         output_dir: folder of the results.
         config: file in the bundle's ``configs``.
+        workers: processes that share the studies, see :func:`~monai_lipcar.bundle_workers.run_in_workers`; 1 computes
+            in this one.
         overrides: further values of the config; those that are None are left as they are.
 
     Returns:
@@ -204,6 +212,24 @@ def run_studies(
 
     Raises:
         LipcarError: nothing could be run at all.
+    """
+    if workers > 1:
+        from monai_lipcar.bundle_workers import run_in_workers
+
+        with run_in_workers(workers, name, dataset_dir, output_dir, config, overrides) as made:
+            status, writer = run_workflow(name, dataset_dir, output_dir, config, **overrides, **made)
+    else:
+        status, writer = run_workflow(name, dataset_dir, output_dir, config, **overrides)
+    return BundleRun(status, [] if writer is None else list(writer.done))
+
+
+def run_workflow(
+    name: str, dataset_dir: str | Path, output_dir: str | Path, config: str, **overrides: Any
+) -> tuple[int, Any]:
+    """Run a bundle in this process; arguments as in :func:`run_studies`.
+
+    Returns:
+        Exit status, and the bundle's :class:`~monai_lipcar.handlers.ResultWriter`, or None where it has none.
     """
     from monai.bundle import ConfigParser, ConfigWorkflow
 
@@ -225,8 +251,7 @@ def run_studies(
             workflow.run()
         except SystemExit as stop:
             status = int(stop.code or 0)
-        writer = workflow.parser.get_parsed_content("writer") if "writer" in workflow.parser else None
-        return BundleRun(status, [] if writer is None else list(writer.done))
+        return status, workflow.parser.get_parsed_content("writer") if "writer" in workflow.parser else None
 
 
 def run_by_acquisition(

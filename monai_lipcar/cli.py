@@ -22,6 +22,7 @@ import typer
 
 from monai_lipcar.cli_options import (
     AcquisitionFile,
+    AcrossSlices,
     Alpha,
     Also,
     Anatomy,
@@ -47,6 +48,7 @@ from monai_lipcar.cli_options import (
     RegistrationPolicy,
     SeriesRules,
     Solver,
+    Workers,
     WriteDicom,
 )
 from monai_lipcar.cli_show import print_table, show_result, show_results
@@ -60,6 +62,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # the bundles' options are spelled with underscores: both are taken, here as there
+    context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
 )
 
 
@@ -231,6 +235,7 @@ def run(
     solver: Solver = None,
     max_iterations: MaxIterations = None,
     precision: Precision = None,
+    across_slices: AcrossSlices = None,
     dose_fraction: BundleDoseFraction = None,
     acquisition: AcquisitionFile = None,
     denoise: Denoise = None,
@@ -239,6 +244,7 @@ def run(
     out_of_domain: OutOfDomain = None,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
+    workers: Workers = 1,
     series_rules: SeriesRules = None,
     pre_uid: PreUid = None,
     low_uid: LowUid = None,
@@ -260,12 +266,14 @@ def run(
         "solver": solver and solver.value,
         "max_iterations": max_iterations,
         "precision": precision and precision.value,
+        "across_slices": across_slices,
         "denoise": denoise,
         "registration_policy": registration_policy.value,
         "refine_registration": refine_registration,
         "out_of_domain": out_of_domain and out_of_domain.value,
         "device": device,
         "overwrite": overwrite,
+        "workers": workers,
     }
     uids = _given(pre_uid, low_uid, high_uid)
     entities = _given(pre_entities, low_entities, high_entities)
@@ -306,6 +314,7 @@ def evaluate(
     solver: Solver = None,
     max_iterations: MaxIterations = None,
     precision: Precision = None,
+    across_slices: AcrossSlices = None,
     dose_fraction: BundleDoseFraction = None,
     acquisition: AcquisitionFile = None,
     denoise: Denoise = None,
@@ -314,6 +323,7 @@ def evaluate(
     out_of_domain: OutOfDomain = None,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
+    workers: Workers = 1,
     as_json: Json = False,
 ) -> None:
     """Metrics against the acquired image, for each study and in the mean: metrics.csv and metrics.json."""
@@ -329,6 +339,7 @@ def evaluate(
         solver=solver and solver.value,
         max_iterations=max_iterations,
         precision=precision and precision.value,
+        across_slices=across_slices,
         **_acquired(acquisition, dose_fraction),
         denoise=denoise,
         registration_policy=registration_policy.value,
@@ -336,6 +347,7 @@ def evaluate(
         out_of_domain=out_of_domain and out_of_domain.value,
         device=device,
         overwrite=overwrite,
+        workers=workers,
     )
     summary = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     if as_json:

@@ -20,6 +20,7 @@ import typer
 
 __all__ = [
     "AcquisitionFile",
+    "AcrossSlices",
     "Alpha",
     "Also",
     "Anatomy",
@@ -50,6 +51,7 @@ __all__ = [
     "SeriesRules",
     "Solver",
     "SolverName",
+    "Workers",
     "WriteDicom",
 ]
 
@@ -161,6 +163,14 @@ OutOfDomain = Annotated[
         "default the bundle's."
     ),
 ]
+AcrossSlices = Annotated[
+    bool | None,
+    typer.Option(
+        "--across-slices/--no-across-slices",
+        help="One inverse problem for the volume, with its total variation; by default one for each slice.",
+        show_default=False,
+    ),
+]
 BundleDoseFraction = Annotated[
     float | None, typer.Option(min=0.001, max=0.999, help="Low dose over full dose; by default the bundle's.")
 ]
@@ -178,6 +188,7 @@ RefineRegistration = Annotated[
     ),
 ]
 DoseFraction = Annotated[float, typer.Option(min=0.001, max=0.999, help="Low dose over full dose.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the studies and the processor cores.")]
 SeriesRules = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="YAML file that tells which DICOM series is pre, low and high."),

@@ -75,3 +75,25 @@ def test_value_that_the_command_line_refuses(option: tuple[str, str], command: C
     assert option[0] in ended.err
     if option[0] == "--alpha":
         assert "'minus' is neither a number nor 'auto'" in ended.err
+
+
+@pytest.mark.parametrize("verb", ["run", "evaluate"])
+def test_both_spellings_of_an_option(verb: str, command: Command) -> None:
+    options = ("--out_of_domain", "ignore", "--max_iterations", 2, "--across_slices", "--dose-fraction", 0.2)
+    ended = command(verb, "nowhere", "out", "--bundle", "physics_tv", *options)
+    assert ended.status == 1
+    assert ended.err.startswith("error: dataset folder nowhere cannot be read")
+    ended = command(verb, "nowhere", "out", "--bundle", "ph2l_tv", "--registration_policy", "raise", "--out_of_domains")
+    assert ended.status == 2
+    assert "No such option" in ended.err
+
+
+@pytest.mark.parametrize("verb", ["run", "evaluate"])
+def test_across_slices_is_of_inverse_problems(verb: str, command: Command) -> None:
+    ended = command(verb, "nowhere", "out", "--bundle", "l2h", "--across-slices")
+    assert ended.err.startswith("error: across_slices: the bundle l2h applies an operator")
+
+
+def test_both_spellings_of_a_command(command: Command) -> None:
+    ended = command("simulate_dose", "nowhere", "out", "--dose_fraction", 0.3)
+    assert ended.err.startswith("error: dataset folder nowhere")

@@ -61,6 +61,15 @@ def test_default_alphas_are_those_of_the_validation_studies() -> None:
             assert json.loads(config.read_text(encoding="utf-8"))["alpha"] == entry["best"], (bundle, file)
 
 
+def test_throughput_of_cohorts_is_shown(publish: ModuleType) -> None:
+    row = {"seconds_one": 9.0, "seconds_each": 2.5, "studies_per_hour": 1440.0, "peak_mib_one": 900.4}
+    content = {"studies": 20, "anatomy": "rat", "bundle": "physics_tv", "machine": {"cores": 2}, "workers": {"2": row}}
+    shown = publish.cohort_table(content)
+    assert "over 20 studies (rat heads), `physics_tv`, on 2 processor cores" in shown
+    assert "| `--workers 2` | 9.0 | 2.50 | 1440 | 900 |" in shown
+    assert publish.cohort_table(None) == "Not measured yet."
+
+
 def test_a_race_of_the_solvers_is_shown(publish: ModuleType) -> None:
     row = {"slices": 2, "evaluations_to_adam": 3.0, "reached_adam": 1.0, "psnr_head": 30.125, "seconds_to_adam": None}
     tables = publish.race_tables(

@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json", "write_text"]
+__all__ = ["read_json", "write_json", "write_text"]
 
 
 def read_json(file: Path) -> Any:
@@ -41,6 +41,11 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def write_json(file: Path, content: Any, indent: int = 2) -> None:
+    """Write content as JSON, as :func:`write_text` writes text."""
+    write_text(file, json.dumps(content, indent=indent) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:

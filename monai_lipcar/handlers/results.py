@@ -62,6 +62,10 @@ class ResultWriter:
             ``metrics.csv`` are written over all studies. Otherwise it has a result without metrics, and a warning.
         dataset_dir: the dataset folder that the studies come from, where they come from one: never written into.
         bundle_version: of the bundle, for the record.
+        share: ``(k, n)`` of a worker, which does every n-th study from the k-th on and leaves what concerns all of them
+            to the process that started it.
+        finished, failed: ids of the studies that workers have done, and errors of those that they could not do: they
+            are reported, and not tried again.
 
     Raises:
         ConfigurationError: the output folder holds the inputs, or cannot be created or written to.
@@ -78,6 +82,9 @@ class ResultWriter:
         summary: bool = False,
         dataset_dir: str | Path | None = None,
         bundle_version: str | None = None,
+        share: Sequence[int] | None = None,
+        finished: Sequence[str] = (),
+        failed: Sequence[StudyError] = (),
     ) -> None:
         self.output_dir = Path(output_dir)
         self.bundle = bundle
@@ -88,19 +95,29 @@ class ResultWriter:
         self.summary = summary
         self.dataset_dir = dataset_dir
         self.bundle_version = bundle_version
+        self.share = share
+        self.failed = {error.study: error for error in failed}
         self.failures: list[StudyError] = []
         self.requested: list[Study] = []
-        self.finished: list[str] = []
+        self.finished: list[str] = list(finished)
         self.skipped: list[str] = []
 
     def pending(self, studies: Sequence[Study]) -> list[Study]:
         """The studies that have no finished result of this configuration yet."""
         refuse_input_folders(self.output_dir, studies, self.dataset_dir)
         _make_writable(self.output_dir)
+        if self.share is not None:
+            first, step = self.share
+            studies = studies[first::step]
         self.requested = list(studies)
         todo = []
         for study in studies:
-            existing = None if self.overwrite else StudyOutput(self.output_dir, study.study_id).read()
+            if study.study_id in self.failed:
+                self._fail(self.failed[study.study_id])
+                continue
+            if study.study_id in self.finished:
+                continue
+            existing = None if self.overwrite else self._existing(study)
             if existing is None:
                 todo.append(study)
                 continue
@@ -109,7 +126,10 @@ class ResultWriter:
             except OSError as problem:  # gone, or not to be read any more, since the result was made
                 self._fail(explain_failure(study, problem))
                 continue
-            changed = configuration_changes(existing, self.bundle, self.configuration, hashes)
+            try:
+                changed = configuration_changes(existing, self.bundle, self.configuration, hashes)
+            except (AttributeError, TypeError, ValueError):  # a record that this package did not write
+                changed = ["result.json"]
             if changed:
                 error = StudyError(
                     f"{self.output_dir / study.study_id} holds the result of another run ({', '.join(changed)} differ)",
@@ -119,13 +139,20 @@ class ResultWriter:
                 self._fail(error)
             else:
                 self.skipped.append(study.study_id)
-        if self.skipped:
+        if self.skipped and self.share is None:
             logger.info(
                 "%d of %d studies are finished already and are skipped (--overwrite true does them again)",
                 len(self.skipped),
                 len(studies),
             )
         return todo
+
+    def _existing(self, study: Study) -> dict[str, Any] | None:
+        """Record of a finished result; one whose volume somebody took away is none."""
+        output = StudyOutput(self.output_dir, study.study_id)
+        record = output.read()
+        names = {self.output_name, "high_sim", "low_sim"}  # of another bundle, which is refused
+        return record if any((output.folder / f"{name}.nii.gz").is_file() for name in names) else None
 
     @property
     def done(self) -> list[str]:
@@ -156,6 +183,8 @@ class ResultWriter:
         Raises:
             SystemExit: with status 1, when a study failed.
         """
+        if self.share is not None:
+            return
         if self.summary:
             # a study that failed may still have a result, of another run
             write_summary(self.output_dir, self.done, self.bundle)
@@ -170,7 +199,8 @@ class ResultWriter:
             raise SystemExit(1)
 
     def _fail(self, error: StudyError) -> None:
-        logger.error("%s", error)
+        if self.share is None:  # what a worker could not do is told once, by the process that started it
+            logger.error("%s", error)
         self.failures.append(error)
 
     def _write(self, engine: Engine) -> None:

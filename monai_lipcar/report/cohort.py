@@ -74,7 +74,13 @@ def study_rows(output_dir: str | Path) -> list[StudyRow]:
         record = StudyOutput(folder, path.parent.name).read()
         if record is not None:
             records[path.parent.name] = record
-    rows = [_row(study_id, record, folder, failures.get(study_id)) for study_id, record in records.items()]
+    rows = []
+    for study_id, record in records.items():
+        try:
+            rows.append(_row(study_id, record, folder, failures.get(study_id)))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            reason = f"its {RESULT_FILE} is not one that this package writes"
+            rows.append(StudyRow(study_id, "failed", (reason,), (), 0.0, None, {}))
     rows += [
         StudyRow(name, "failed", (why,), (), 0.0, None, {}) for name, why in failures.items() if name not in records
     ]

@@ -22,7 +22,7 @@ from monai.data.utils import affine_to_spacing
 from monai_lipcar.metrics import not_judged
 from monai_lipcar.metrics.verdict import HEAD_LIMIT, WINDOW_LIMIT
 from monai_lipcar.networks import file_sha256
-from monai_lipcar.transforms.domain_features import FEATURES
+from monai_lipcar.transforms.domain_features import FEATURES, side_of_range
 
 from .lesions import lesion_rows
 from .plots import convergence_plot, residual_plot
@@ -235,8 +235,8 @@ def _domain(domain: Mapping[str, Any]) -> list[tuple[str, str, str, bool]]:
             continue
         bounds = (("from", low), ("up to", high)) if None in (low, high) else (("from", low), ("to", high))
         text = " ".join(f"{word} {plain_number(value)}" for word, value in bounds if value is not None)
-        outside = (low is not None and measures[name] < low) or (high is not None and measures[name] > high)
-        rows.append((FEATURES[name].label, plain_number(measures[name]), text, outside))
+        outside = side_of_range(measures[name], (low, high))
+        rows.append((FEATURES[name].label, plain_number(measures[name]), text, bool(outside)))
     return rows
 
 

@@ -55,8 +55,8 @@ def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = No
             if record is not None:
                 try:
                     candidates.append(_recorded_study(path.parent.name, record, Path(output_dir)))
-                except ConfigurationError as error:  # a folder that this package did not name
-                    logger.warning("%s", error)
+                except (ConfigurationError, AttributeError, KeyError, TypeError) as error:
+                    logger.warning("%s is no result of this package: %s", path.parent.name, error)
     else:
         studies = find_studies(dataset_dir, required=())
         candidates = [study for study in studies if StudyOutput(output_dir, study.study_id).read() is not None]

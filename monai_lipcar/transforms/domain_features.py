@@ -26,7 +26,7 @@ from monai_lipcar.transforms.foreground import head_mask
 from monai_lipcar.transforms.gain import compare_in_head
 from monai_lipcar.transforms.noise_level import EstimateNoise
 
-__all__ = ["FEATURES", "Feature", "domain_features", "out_of_range"]
+__all__ = ["FEATURES", "Feature", "domain_features", "out_of_range", "side_of_range"]
 
 WINDOW = 9
 """Side in pixels of the windows in which enhancement is looked for."""
@@ -170,6 +170,17 @@ def _pair_features(
     }
 
 
+def side_of_range(value: float, bounds: tuple[float | None, float | None]) -> int:
+    """On which side of a range a value lies: -1 below, 1 above, 0 within; a bound that is None is not judged.
+
+    Example:
+        >>> side_of_range(0.2, (None, 0.1)), side_of_range(0.2, (0.3, None)), side_of_range(0.2, (0.1, 0.2))
+        (1, -1, 0)
+    """
+    low, high = bounds
+    return int(high is not None and value > high) - int(low is not None and value < low)
+
+
 def out_of_range(features: Mapping[str, float], ranges: Mapping[str, tuple[float | None, float | None]]) -> list[str]:
     """What lies outside of the ranges of the training, a sentence each.
 
@@ -190,13 +201,12 @@ def out_of_range(features: Mapping[str, float], ranges: Mapping[str, tuple[float
         if name not in features or name not in ranges:
             continue
         value, (low, high) = features[name], ranges[name]
-        below, above = low is not None and value < low, high is not None and value > high
-        if below or above:
+        if outside := side_of_range(value, (low, high)):
             expected = (
                 f"{low:.3g} to {high:.3g}"
                 if None not in (low, high)
                 else (f"at least {low:.3g}" if high is None else f"at most {high:.3g}")
             )
-            meaning = feature.too_low if below else feature.too_high
+            meaning = feature.too_low if outside < 0 else feature.too_high
             findings.append(f"{feature.label}: expected {expected}, got {value:.3g}: {meaning}")
     return findings

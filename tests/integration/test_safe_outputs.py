@@ -95,3 +95,22 @@ def test_entries_of_a_datalist_that_lead_elsewhere(dataset: Path, tmp_path: Path
     reasons = json.loads((tmp_path / "out" / "failures.json").read_text())["failures"]
     assert sorted(reasons) == ["gone", "long", "outside"]
     assert {name: sha for name, sha in hashes(tmp_path).items() if not name.startswith("out/")} == before
+
+
+def test_results_that_somebody_changed(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(dataset / "small", dataset / "other")
+    out = tmp_path / "out"
+    options = {**OPTIONS, "registration_policy": "none", "match_intensity": False}
+    assert run_studies("physics_tv", dataset, out, **options).done == ["other", "small"]
+    before = hashes(out)
+    (out / "other" / "high_sim.nii.gz").unlink()
+    for content in ('{"configuration": 5}', '{"inputs": [1]}', '{"inputs": {"pre": 3}}', '{"bundle": "x"}'):
+        (out / "small" / "result.json").write_text(content)
+        caplog.clear()
+        status, done = run_studies("physics_tv", dataset, out, **options)
+        assert (status, done) == (1, ["other"])
+        assert (out / "small" / "result.json").read_text() == content
+        assert f"study small: {out / 'small'} holds the result of another run (" in caplog.text
+        assert not show_results(out, dataset, ["small"])  # no report of it, and a page of all studies
+        assert (out / "index.html").is_file()
+    assert hashes(out)["other/high_sim.nii.gz"] == before["other/high_sim.nii.gz"]

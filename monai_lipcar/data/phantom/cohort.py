@@ -18,12 +18,11 @@ import json
 import logging
 import os
 import shutil
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, fields, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from monai_lipcar.data.acquisition import write_acquisition
 from monai_lipcar.data.phantom.acquisition import AcquisitionOptions, acquire, random_acquisition_options
 from monai_lipcar.data.phantom.maps import TissueMaps
 from monai_lipcar.data.phantom.scanner import Scanner, draw_scanner
+from monai_lipcar.data.workers import end_with_parent
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.physics.agent import HIGH_RELAXIVITY, ContrastAgent
 from monai_lipcar.physics.dose import DoseProtocol
@@ -256,28 +256,13 @@ def _run(tasks: list[tuple[_Recipe, int, Path]], workers: int) -> Iterable[Path]
         yield from (_write_study(*task) for task in tasks)
         return
     # spawned, not forked: a fork of a process with running torch threads can hang
-    with ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), initializer=end_with_parent) as pool:
         futures = [pool.submit(_write_study, *task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Let this worker end when the process that started it is gone, however that ended.
-
-    A killed process cannot tell its workers, which would go on writing into a folder that is thought to be free.
-    """
-    parent = parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)  # a half study is under its partial name, which the next run removes
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _write_study(recipe: _Recipe, number: int, path: Path) -> Path:
