@@ -81,31 +81,34 @@ def sample_slice(index: int = 2) -> Slice:
     return Slice(pre, low, high, head[None, None, rows, columns], lesion > 0)
 
 
-def show(rows: Sequence[Mapping[str, torch.Tensor]], limit: float = 0.1, top: float | None = None) -> Figure:
-    """Draw slices: one mapping a row, from title to image (1, 1, H, W), all in one gray window.
+@dataclass(frozen=True)
+class Difference:
+    """An image to show in colors, from ``-limit`` (blue) to ``limit`` (red)."""
 
-    What has negative values over more than a few pixels is a difference, in colors from ``-limit`` to ``limit``.
-    """
-    images = [image for row in rows for image in row.values() if not _is_difference(image)]
-    top = top or max(float(image.quantile(0.998)) for image in images)
+    image: torch.Tensor
+    limit: float = 0.1
+
+
+def show(rows: Sequence[Mapping[str, torch.Tensor | Difference]], top: float | None = None) -> Figure:
+    """Draw slices (1, 1, H, W): one mapping from title to image a row, images in one gray window from 0 to ``top``."""
+    if top is None:
+        images = [image for row in rows for image in row.values() if isinstance(image, torch.Tensor)]
+        top = max(float(image.quantile(0.998)) for image in images)
     columns = max(len(row) for row in rows)
-    height, width = next(iter(rows[0].values())).shape[-2:]
+    height, width = next(image for image in rows[0].values() if isinstance(image, torch.Tensor)).shape[-2:]
+    # shown turned by 90 degrees
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(2.6 * columns, (2.6 * height / width + 0.45) * len(rows)), squeeze=False
+        len(rows), columns, figsize=(2.4 * columns, (2.4 * width / height + 0.6) * len(rows)), squeeze=False
     )
     for line, row in zip(axes, rows, strict=True):
         for place in line:
             place.axis("off")
-        for place, (title, image) in zip(line, row.items(), strict=False):
-            look = {"cmap": "gray", "vmin": 0.0, "vmax": top}
-            if _is_difference(image):
-                look = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-            # radiological: from below, anterior up
+        for place, (title, shown) in zip(line, row.items(), strict=False):
+            look: dict[str, Any] = {"cmap": "gray", "vmin": 0.0, "vmax": top}
+            image = shown
+            if isinstance(shown, Difference):
+                look, image = {"cmap": "RdBu_r", "vmin": -shown.limit, "vmax": shown.limit}, shown.image
             place.imshow(np.rot90(image[0, 0].numpy()), interpolation="nearest", **look)
             place.set_title(title, fontsize=9)
     figure.tight_layout()
     return figure
-
-
-def _is_difference(image: torch.Tensor) -> bool:
-    return float((image < -1e-3).float().mean()) > 0.005

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from gallery_study import show
+from gallery_study import Difference, show
 
 from monai_lipcar.inferers import LIPInferer
 from monai_lipcar.metrics import enhancement_recovery
@@ -116,10 +116,13 @@ images = {"a third of the iodine": low, "linear extrapolation": extrapolated, "i
 show(
     [
         {"before contrast": window(pre)} | {name: window(image) for name, image in images.items()},
-        {f"enhancement:\n{name}": enhancement(image) for name, image in images.items() if name != "truth"}
-        | {"enhancement:\ntruth": ct.hu_per_mg_ml * iodine[None, ..., 0] / 1000.0},
+        {
+            f"enhancement:\n{name}": Difference(enhancement(image), 0.15)
+            for name, image in images.items()
+            if name != "truth"
+        }
+        | {"enhancement:\ntruth": Difference(ct.hu_per_mg_ml * iodine[None, ..., 0] / 1000.0, 0.15)},
     ],
-    limit=0.15,
     top=0.4,
 )
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gallery_study import DOSE_FRACTION, sample_slice, show
+from gallery_study import DOSE_FRACTION, Difference, sample_slice, show
 from torch.nn.functional import conv2d
 
 from monai_lipcar.inferers import LIPInferer
@@ -161,8 +161,8 @@ show(
     [
         {"before contrast": slice_.pre, f"low dose\n{slice_.score(slice_.low)}": slice_.low, **pictures},
         {"acquired full dose": slice_.high}
-        | {"acquired enhancement": slice_.high - slice_.pre}
-        | {f"error, {name}": entry[3].image - slice_.high for name, entry in best.items()},
+        | {"acquired enhancement": Difference(slice_.high - slice_.pre, 0.25)}
+        | {f"error, {name}": Difference(entry[3].image - slice_.high) for name, entry in best.items()},
     ]
 )
 

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import runpy
 import sys
@@ -27,7 +28,6 @@ from monai_lipcar.physics import LinearDoseOperator
 from monai_lipcar.problem import AdamSolver, LearnedInverseProblem, ProximalSolver
 
 GALLERY = Path(__file__).resolve().parent.parent.parent / "examples" / "gallery"
-EXTENSIONS = ("plot_mr_wavelet_proximal", "plot_mr_gentv_fista", "plot_ct_gentv_proximal")
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +137,18 @@ def test_iodine(run_example: Any) -> None:
     region = ((names["native"] == 55.0) & (names["iodine"] == 2.0))[None]
     recovered = names["enhancement_recovery"](names["result"], names["pre"], names["high"], region)
     assert 0.9 < recovered < 1.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in GALLERY.glob("plot_*.py")))
+def test_example_runs(run_example: Any, name: str) -> None:
+    """With a figure; the documentation runs them too, when it is built."""
+    assert run_example(name)["figures"] >= 1
+
+
+@pytest.mark.parametrize("path", sorted(GALLERY.glob("plot_*.py")), ids=lambda path: path.stem)
+def test_example_has_a_title(path: Path) -> None:
+    """As the gallery needs it: the docstring begins with a heading."""
+    first, rule = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "\n").splitlines()[:2]
+    assert first
+    assert rule == "=" * len(first)
