@@ -37,7 +37,7 @@ _NO_OPTIONS = {"imports", "initialize", "run", "finalize"}
 """Entries of a config that are steps, not settings: to be overridden, but nothing to propose."""
 _OF_INVERSE_PROBLEMS = {"alpha", "alpha_rule", "solver", "max_iterations", "across_slices"}
 """Options that the bundles with an operator alone do not have."""
-_OF_INVERTED_NETWORKS = {"precision"}
+_OF_INVERTED_NETWORKS = {"precision", "compile"}
 """Options of the inverse problems whose operator is a network."""
 _WORDS = {"alpha": "auto"}
 """Options that take a word in place of a number."""

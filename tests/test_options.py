@@ -112,9 +112,10 @@ def test_options_of_an_inverse_problem_for_an_operator(name: str) -> None:
 
 
 @pytest.mark.parametrize("bundle", ["h2l", "physics_tv"])
-def test_the_precision_of_a_network_that_is_not_inverted(bundle: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^precision: the bundle {bundle} inverts no network; leave the opt"):
-        check_options({"precision": "auto"}, {"alpha": 0.1, "writer": {"_target_": "W", "bundle": bundle}})
+def test_options_for_a_network_that_is_not_inverted(bundle: str) -> None:
+    for name, value in {"precision": "auto", "compile": True}.items():
+        with pytest.raises(ConfigurationError, match=f"^{name}: the bundle {bundle} inverts no network; leave the opt"):
+            check_options({name: value}, {"alpha": 0.1, "writer": {"_target_": "W", "bundle": bundle}})
 
 
 @pytest.mark.parametrize("option", [{"alpha": 0.01}, {"alpha": "auto"}, {"alpha_rule": {"kappa": 1.0}}])

@@ -26,7 +26,7 @@ from monai.utils import convert_to_dst_type
 from tqdm import tqdm
 
 from monai_lipcar.errors import ConfigurationError
-from monai_lipcar.networks import in_bfloat16
+from monai_lipcar.networks import compile_operator, in_bfloat16
 from monai_lipcar.problem import (
     AdamSolver,
     AlphaRule,
@@ -135,6 +135,7 @@ class LIPInferer(Inferer):
             device has instructions for it and the slice with most signal shows that it changes the output little, see
             :func:`~monai_lipcar.networks.in_bfloat16`; the record's solver then says so. Everything else is in float32,
             the residual that is reported included.
+        compiled: compile the forward operator, see :func:`~monai_lipcar.networks.compile_operator`.
         across_slices: one problem for the volume with a 2-D operator, :class:`SlicewiseOperator`: the prior is that of
             the volume, and neighboring slices inform each other.
         slice_axis: 0, 1 or 2; by default it follows from the volume's affine.
@@ -167,6 +168,7 @@ class LIPInferer(Inferer):
         memory_budget_gib: float = 2.0,
         precision: Literal["float32", "auto"] = "float32",
         guess_rule: GuessRule | Mapping[str, float] | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         if alpha != "auto" and (isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0):
@@ -194,6 +196,7 @@ class LIPInferer(Inferer):
         self.slice_batch_size = slice_batch_size
         self.memory_budget_gib = memory_budget_gib
         self.across_slices = across_slices
+        self.compiled = compiled
         self.slice_axis = slice_axis
         self.progress = progress
         self.residual: torch.Tensor | None = None
@@ -221,13 +224,18 @@ class LIPInferer(Inferer):
             batch = data.movedim(axis, 1).flatten(0, 1) if by_slice else data
             solving = self._network_to_solve_with(batch, network)
             settings = {} if solving is network else {"network_precision": "bfloat16"}
+            # memory is measured by a network that is not compiled, as that would be for a batch of its own
+            size = self._slices_together(batch, solving, self.prior) if by_slice and not self.across_slices else 1
+            if self.compiled and isinstance(solving, torch.nn.Module):
+                some = batch[: self.slice_batch_size if self.across_slices else size].contiguous()
+                with frozen(solving):
+                    solving = compile_operator(solving, some)
             if by_slice and self.across_slices:
                 whole = SlicewiseOperator(network, axis - 2, self.slice_batch_size)
-                solving = whole if solving is network else whole.of_same_slices(solving)
+                solving = whole.of_same_slices(solving)
                 network, by_slice, batch = whole, False, data
             images, residuals = [], []
             priors = [self.prior] if by_slice or data.ndim == 4 else self._priors_of_volumes(inputs)
-            size = self._slices_together(batch, solving, priors[0]) if by_slice else 1
             chunks = batch.split(size)
             unit = "volume" if data.ndim == 5 and not by_slice else "slice"
             with tqdm(total=len(batch), desc="solving", unit=unit, disable=not self.progress, leave=False) as bar:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from .compiled import compile_operator
 from .inference import prepare_for_inversion
 from .losses import SSIML1Loss
 from .operator import DoseOperator, Skeleton
@@ -23,6 +24,7 @@ __all__ = [
     "DoseOperator",
     "SSIML1Loss",
     "Skeleton",
+    "compile_operator",
     "file_sha256",
     "has_bfloat16",
     "in_bfloat16",

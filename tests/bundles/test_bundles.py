@@ -299,6 +299,8 @@ def test_overrides_of_inverse_problems(name: str) -> None:
         content = config(name, file)
         assert content["precision"] == "float32"
         assert content["configuration"]["precision"] == content["inferer"]["precision"] == "@precision"
+        assert content["compile"] is False
+        assert content["configuration"]["compile"] == content["inferer"]["compiled"]
 
 
 def test_folders_and_files_called_by_a_number(dataset: Path, tmp_path: Path, run_bundle: Run) -> None:
