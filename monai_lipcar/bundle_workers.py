@@ -24,7 +24,7 @@ from typing import Any
 from monai_lipcar.bundle import run_workflow
 from monai_lipcar.data.workers import end_with_parent
 from monai_lipcar.errors import LipcarError, StudyError
-from monai_lipcar.log import quiet_libraries
+from monai_lipcar.log import log_file, log_to, quiet_libraries
 
 __all__ = ["run_in_workers"]
 
@@ -60,7 +60,7 @@ def run_in_workers(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(cores // workers, 1)
     context = get_context("spawn")  # not forked: a fork of a process with running torch threads can hang
-    level = logging.getLogger().getEffectiveLevel()
+    log = (logging.getLogger().getEffectiveLevel(), log_file())
     running = []
     finished: list[str] = []
     failed: list[StudyError] = []
@@ -70,7 +70,7 @@ def run_in_workers(
             ours, theirs = context.Pipe(duplex=False)
             given = {**overrides, "writer::share": [number, workers]}
             process = context.Process(
-                target=_work, args=(theirs, threads, level, name, dataset_dir, output_dir, config, given), daemon=True
+                target=_work, args=(theirs, threads, log, name, dataset_dir, output_dir, config, given), daemon=True
             )
             process.start()
             theirs.close()
@@ -96,11 +96,14 @@ def run_in_workers(
             ours.close()
 
 
-def _work(connection: Connection, threads: int, level: int, *arguments: Any) -> None:
+def _work(connection: Connection, threads: int, log: tuple[int, Path | None], *arguments: Any) -> None:
     import torch
 
     end_with_parent()
+    level, file = log
     logging.basicConfig(level=level, format="%(message)s")
+    if file is not None:
+        log_to(file)
     quiet_libraries()
     torch.set_num_threads(threads)
     *where, given = arguments

@@ -35,6 +35,7 @@ from monai_lipcar.cli_options import (
     HighEntities,
     HighUid,
     Json,
+    LogFile,
     LowEntities,
     LowUid,
     MaxIterations,
@@ -53,7 +54,7 @@ from monai_lipcar.cli_options import (
 )
 from monai_lipcar.cli_show import print_table, show_result, show_results
 from monai_lipcar.errors import ConfigurationError, LipcarError
-from monai_lipcar.log import quiet_libraries
+from monai_lipcar.log import log_to, quiet_libraries
 
 __all__ = ["app", "main"]
 
@@ -245,6 +246,7 @@ def run(
     device: Device = None,
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
     workers: Workers = 1,
+    log_file: LogFile = None,
     series_rules: SeriesRules = None,
     pre_uid: PreUid = None,
     low_uid: LowUid = None,
@@ -257,6 +259,8 @@ def run(
     high_entities: HighEntities = None,
 ) -> None:
     """Simulate the full dose of every study, with figures and reports; of DICOM and BIDS as DICOM and BIDS too."""
+    if log_file is not None:
+        log_to(log_file)
     options: dict[str, Any] = {
         "also": [one.value for one in also or ()],
         "acquisition": _acquired(acquisition, None),
@@ -324,9 +328,12 @@ def evaluate(
     device: Device = None,
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
     workers: Workers = 1,
+    log_file: LogFile = None,
     as_json: Json = False,
 ) -> None:
     """Metrics against the acquired image, for each study and in the mean: metrics.csv and metrics.json."""
+    if log_file is not None:
+        log_to(log_file)
     from monai_lipcar.bundle import run_bundle
 
     status = run_bundle(

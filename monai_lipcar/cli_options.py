@@ -35,6 +35,7 @@ __all__ = [
     "HighEntities",
     "HighUid",
     "Json",
+    "LogFile",
     "LowEntities",
     "LowUid",
     "MaxIterations",
@@ -188,6 +189,9 @@ RefineRegistration = Annotated[
     ),
 ]
 DoseFraction = Annotated[float, typer.Option(min=0.001, max=0.999, help="Low dose over full dose.")]
+LogFile = Annotated[
+    Path | None, typer.Option(dir_okay=False, help="Append the log to this file too, a JSON object a line.")
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the studies and the processor cores.")]
 SeriesRules = Annotated[
     Path | None,

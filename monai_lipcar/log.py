@@ -8,14 +8,52 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the libraries underneath say that is of no use to the user."""
+"""Where the log goes, and what the libraries underneath say that is of no use to the user."""
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
+from datetime import datetime, timezone
+from pathlib import Path
 
-__all__ = ["quiet_libraries", "quiet_readers"]
+from monai_lipcar.errors import ConfigurationError
+
+__all__ = ["log_file", "log_to", "quiet_libraries", "quiet_readers"]
+
+
+class _JsonLines(logging.Formatter):
+    """A JSON object a line: time (UTC), level, logger, message, and the study where the record is about one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        content = {"time": moment, "level": record.levelname.lower(), "logger": record.name}
+        if getattr(record, "study", None) is not None:
+            content["study"] = record.study  # type: ignore[attr-defined]
+        return json.dumps({**content, "message": record.getMessage()})
+
+
+def log_to(file: Path) -> None:
+    """Append all that is logged from now on to a file, a JSON object a line; several processes may.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"the log file {file} cannot be written ({error.strerror}); choose another") from error
+    handler.setFormatter(_JsonLines())
+    logging.getLogger().addHandler(handler)
+
+
+def log_file() -> Path | None:
+    """Where :func:`log_to` sends the log of this process, or None."""
+    handlers = logging.getLogger().handlers
+    ours = [one for one in handlers if isinstance(one, logging.FileHandler) and isinstance(one.formatter, _JsonLines)]
+    return Path(ours[-1].baseFilename) if ours else None
 
 
 def quiet_readers() -> None:

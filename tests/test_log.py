@@ -12,14 +12,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
-from monai_lipcar.log import quiet_readers
+from monai_lipcar.errors import ConfigurationError
+from monai_lipcar.log import log_file, log_to, quiet_readers
 
 
 def test_readers_do_not_advertise_a_decoder(caplog: pytest.LogCaptureFixture) -> None:
@@ -50,3 +53,24 @@ def test_standard_output_is_left_to_the_results() -> None:
     assert "started" not in process.stderr
     assert "an error" in process.stdout + process.stderr
     assert logging.getLogger("monai_lipcar").level == logging.NOTSET  # this package's own is not touched
+
+
+def test_a_log_for_programs(tmp_path: Path) -> None:
+    assert log_file() is None
+    root = logging.getLogger()
+    before = [*root.handlers]
+    try:
+        for _ in range(2):  # as two processes would
+            log_to(tmp_path / "logs" / "run.jsonl")
+            assert log_file() == tmp_path / "logs" / "run.jsonl"
+            logging.getLogger("a.b").warning("study %s:\nnot good", "x", extra={"study": "x"})
+            root.handlers = [*before]
+        with pytest.raises(ConfigurationError, match="the log file .* cannot be written .*; choose another"):
+            log_to(tmp_path / "logs")
+    finally:
+        root.handlers = before
+    lines = (tmp_path / "logs" / "run.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    record = json.loads(lines[1])
+    assert record.pop("time").endswith("+00:00")
+    assert record == {"level": "warning", "logger": "a.b", "study": "x", "message": "study x:\nnot good"}

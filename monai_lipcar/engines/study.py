@@ -118,6 +118,7 @@ class StudyDataset(Dataset):
             study.study_id,
             index + 1,
             len(self.data),
+            extra={"study": study.study_id},
         )
         try:
             self._check_acquisition(study)

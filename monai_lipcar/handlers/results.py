@@ -200,7 +200,7 @@ class ResultWriter:
 
     def _fail(self, error: StudyError) -> None:
         if self.share is None:  # what a worker could not do is told once, by the process that started it
-            logger.error("%s", error)
+            logger.error("%s", error, extra={"study": error.study})
         self.failures.append(error)
 
     def _write(self, engine: Engine) -> None:
@@ -232,7 +232,7 @@ class ResultWriter:
                 raise
             warnings.append(f"there are no metrics: {error}")
         for warning in warnings:
-            logger.warning("study %s: %s", study.study_id, warning)
+            logger.warning("study %s: %s", study.study_id, warning, extra={"study": study.study_id})
         record = result_record(
             study=study,
             bundle=self.bundle,
@@ -251,7 +251,13 @@ class ResultWriter:
         )
         places = StudyOutput(self.output_dir, study.study_id).write(volumes, record)
         self.finished.append(study.study_id)
-        logger.info("study %s: %s (%.1f s)", study.study_id, places[self.output_name], state.seconds)
+        logger.info(
+            "study %s: %s (%.1f s)",
+            study.study_id,
+            places[self.output_name],
+            state.seconds,
+            extra={"study": study.study_id},
+        )
 
     def _verdict(
         self,

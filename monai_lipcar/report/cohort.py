@@ -12,6 +12,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from .study import REPORT_FILE
 __all__ = ["INDEX_FILE", "StudyRow", "study_rows", "write_index"]
 
 INDEX_FILE = "index.html"
+TABLE_FILE = "studies.csv"
 _ORDER = ("failed", "out_of_domain", "look", "not_judged", "explained")
 
 
@@ -88,7 +92,7 @@ def study_rows(output_dir: str | Path) -> list[StudyRow]:
 
 
 def write_index(output_dir: str | Path) -> Path:
-    """Write ``index.html``: a table of all studies with links to their reports.
+    """Write ``index.html``, a table of all studies with links to their reports, and the same as ``studies.csv``.
 
     Args:
         output_dir: folder of the results.
@@ -107,9 +111,21 @@ def write_index(output_dir: str | Path) -> Path:
     path = Path(output_dir) / INDEX_FILE
     try:
         write_text(path, page)
+        write_text(path.with_name(TABLE_FILE), _table(rows))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written ({error.strerror})") from error
     return path
+
+
+def _table(rows: Sequence[StudyRow]) -> str:
+    numbers = list(dict.fromkeys(name for row in rows for name in row.numbers))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["study_id", "level", "reasons", "notes", "report", *numbers])
+    for row in rows:
+        told = ["; ".join(row.reasons), "; ".join(row.notes), row.link or ""]
+        writer.writerow([row.study_id, row.level, *told, *(row.numbers.get(name, "") for name in numbers)])
+    return text.getvalue()
 
 
 def _row(study_id: str, record: dict[str, Any], folder: Path, failure: str | None) -> StudyRow:

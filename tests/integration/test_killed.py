@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import multiprocessing
@@ -121,8 +122,8 @@ def results(out: Path) -> dict[str, Any]:
         name = str(path.relative_to(out))
         if path.is_dir() or path.name.startswith("."):
             continue
-        if path.suffix in (".html", ".png"):
-            found[name] = path.stat().st_size > 1000
+        if path.suffix in (".html", ".png", ".csv") and path.name != "metrics.csv":
+            found[name] = path.stat().st_size > 100
         elif path.name == "result.json":
             found[name] = {key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}
         else:
@@ -240,7 +241,8 @@ def test_a_file_that_may_not_be_read(run: Run, cohort: Path, tmp_path: Path) -> 
     (tmp_path / "data" / "locked" / "low.nii.gz").chmod(0)
     (tmp_path / "data" / "closed").chmod(0)
     out = tmp_path / "out"
-    status, _, log = run("run", tmp_path / "data", out, *QUICK, humble=True)
+    lines = tmp_path / "logs" / "run.jsonl"
+    status, _, log = run("run", tmp_path / "data", out, *QUICK, "--log_file", lines, humble=True)
     (tmp_path / "data" / "closed").chmod(0o700)
     assert status == 1
     assert "Traceback" not in log
@@ -249,3 +251,16 @@ def test_a_file_that_may_not_be_read(run: Run, cohort: Path, tmp_path: Path) -> 
     assert "study closed: " in log
     assert "closed cannot be read: Permission denied" in log
     assert (out / "good" / "report.html").is_file()
+    records = [json.loads(one) for one in lines.read_text().splitlines()]
+    (failure,) = [one for one in records if one["level"] == "error" and one.get("study") == "locked"]
+    assert failure["message"].startswith(line)
+    assert any(one.get("study") == "good" and "high_sim.nii.gz" in one["message"] for one in records)
+    with open(out / "studies.csv", newline="", encoding="utf-8") as file:
+        rows = {row["study_id"]: row for row in csv.DictReader(file)}
+    assert {name: row["level"] for name, row in rows.items() if name != "good"} == {
+        "closed": "failed",
+        "locked": "failed",
+    }
+    assert rows["locked"]["reasons"].startswith("low.nii.gz: the file cannot be read: Permission denied")
+    assert rows["good"]["report"] == "./good/report.html"
+    assert float(rows["good"]["alpha"]) == 0.001

@@ -84,6 +84,9 @@ def test_page(tmp_path: Path) -> None:
     finish(tmp_path, "sub-02", "explained", report=False)
     fail(tmp_path, **{"sub-03": "low: the volume is missing; add low.nii.gz"})
     page = Links(write_index(tmp_path))
+    table = (tmp_path / "studies.csv").read_text(encoding="utf-8").splitlines()
+    assert table[0].startswith("study_id,level,reasons,notes,report")
+    assert [line.split(",")[0] for line in table[1:]] == [row.study_id for row in study_rows(tmp_path)]
     assert page.links == ["./sub-01/report.html"]
     for text in (
         "Not explained here: look",
