@@ -17,6 +17,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from docutils.utils.math import latex2mathml
+
 import monai_lipcar
 
 # what the examples compute with, here and in the processes that they start
@@ -32,15 +35,14 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "auto_gallery/**/*.ipynb", "auto_gallery/**/*.py"]
 html_theme = "furo"
+html_static_path = ["_static"]
 html_title = f"monai_lipcar {release}"
 
-# The examples run while the documentation is built; one that fails makes the build fail. Formulas and mathjax apart,
-# nothing on the pages comes from elsewhere.
+# The examples run while the documentation is built; one that fails makes the build fail.
 sphinx_gallery_conf = {
     "examples_dirs": str(ROOT / "examples" / "gallery"),
     "gallery_dirs": "auto_gallery",
@@ -59,6 +61,9 @@ sphinx_gallery_conf = {
     "show_memory": False,
 }
 
+# formulas as MathML, which browsers show by themselves: MathJax would have to be fetched by every reader
+html_math_renderer = "mathml"
+myst_update_mathjax = False
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
@@ -75,6 +80,17 @@ def escape_shapes(app: Any, what: str, name: str, obj: Any, options: Any, lines:
     lines[:] = [re.sub(r"(``.*?``)|\*(?=spatial\b)", lambda found: found[1] or r"\*", line) for line in lines]
 
 
+def visit_math(writer: Any, node: nodes.Element) -> None:
+    """Write a formula as MathML; a command that is not known makes the build fail."""
+    formula = re.sub(r"\\big(?![a-z])", "", node.astext())  # brackets grow by themselves
+    block = isinstance(node, nodes.math_block)
+    mathml = latex2mathml.tex2mathml(formula, as_block=block)
+    writer.body.append(f'<div class="math-block">{mathml}</div>' if block else mathml)
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
+    app.add_css_file("math.css")
     app.connect("autodoc-process-docstring", escape_shapes)
