@@ -59,6 +59,7 @@ sphinx_gallery_conf = {
     "capture_repr": (),
     "min_reported_time": 30,
     "show_memory": False,
+    "write_computation_times": False,  # a page that fetches scripts
 }
 
 # formulas as MathML, which browsers show by themselves: MathJax would have to be fetched by every reader
