@@ -63,7 +63,7 @@ test-label: $(LABEL_VENV)/.installed-test
 	$(LABEL_PYTHON) -m pytest tests/monailabel_app $(ARGS)
 
 clean:
-	rm -rf output/demo build dist docs/_build docs/auto_gallery docs/sg_execution_times.rst .coverage htmlcov .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf output/demo build dist docs/_build docs/auto_gallery .coverage htmlcov .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp's name lists the extras, joined by +. torch comes first, so that TORCH_INDEX concerns nothing else.
