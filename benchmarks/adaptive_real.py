@@ -24,10 +24,9 @@ output folder.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -80,8 +79,8 @@ def shortfall(rows: Mapping[str, Row]) -> float:
     return round(max(rows[name]["ssim_head"] for name in FOUR) - rows["adaptive"]["ssim_head"], 4)
 
 
-def measure(source: Path, output: Path, calibrated: Mapping[str, Any]) -> dict[str, Any]:
-    """Examination to the slices that were judged, and condition to metrics of each approach."""
+def measure(source: Path, output: Path, calibrated: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What was measured after every examination: its slices, and condition to metrics of each approach."""
     dataset = output / "dataset"
     examinations = read_examinations(source)
     made = {
@@ -90,26 +89,24 @@ def measure(source: Path, output: Path, calibrated: Mapping[str, Any]) -> dict[s
     }
     comparison = RealComparison(output, dataset, made)
     if comparison.weights != {name: calibrated["adaptive_prior"][name] for name in comparison.weights}:
-        raise SystemExit(
-            "the adaptive prior was calibrated with other weights; run python -m benchmarks.adaptive first"
-        )
-    conditions: dict[str, dict[str, Any]] = {one.name: {} for one in examinations}
-    for one, condition in tqdm(list(itertools.product(examinations, UNDER)), desc="conditions"):
-        rows = five(comparison, one.study_id, condition, calibrated)
-        conditions[one.name][condition] = {**rows, "shortfall": shortfall(rows)}
-    found = {}
-    for one in examinations:
-        chosen = comparison.studies[one.study_id]["chosen"].tolist()
-        slices = [made[one.study_id]["first_slice"] + index for index in chosen]
-        found[one.name] = {"slices": slices, "conditions": conditions[one.name]}
-    return {
+        raise SystemExit("the adaptive prior was calibrated with other weights; run benchmarks.adaptive first")
+    content: dict[str, Any] = {
         "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
         "weights": comparison.weights,
         "simulation": CHOOSING,
         "dose_fraction": DOSE_FRACTION,
         "noise_level": NOISE_LEVEL,
-        "examinations": found,
+        "examinations": {},
     }
+    for one in examinations:
+        conditions: dict[str, dict[str, Any]] = {}
+        for condition in tqdm(UNDER, desc=one.name):
+            rows = five(comparison, one.study_id, condition, calibrated)
+            conditions[condition] = {**rows, "shortfall": shortfall(rows)}
+        chosen = comparison.studies[one.study_id]["chosen"].tolist()
+        slices = [made[one.study_id]["first_slice"] + index for index in chosen]
+        content["examinations"][one.name] = {"slices": slices, "conditions": conditions}
+        yield content
 
 
 def main(command_line: Sequence[str] | None = None) -> None:
@@ -126,10 +123,11 @@ def main(command_line: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(command_line)
 
     calibrated = json.loads(arguments.calibrated.read_text(encoding="utf-8"))
-    content = measure(arguments.examinations, arguments.output, calibrated)
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    arguments.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    draw({name: entry["conditions"] for name, entry in content["examinations"].items()}, arguments.image)
+    content: dict[str, Any] = {}
+    for content in measure(arguments.examinations, arguments.output, calibrated):
+        arguments.results.parent.mkdir(parents=True, exist_ok=True)
+        arguments.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        draw({name: entry["conditions"] for name, entry in content["examinations"].items()}, arguments.image)
     shown = {
         f"{name}, {condition}": {one: rows[one]["ssim_head"] for one in (*FOUR, "adaptive")}
         for name, entry in content["examinations"].items()
