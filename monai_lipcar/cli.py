@@ -58,13 +58,18 @@ from monai_lipcar.log import log_to, quiet_libraries
 
 __all__ = ["app", "main"]
 
+
+def _spelled(name: str) -> str:
+    """Options and commands with - or _, as the bundles' own options are spelled; bundles as they are called."""
+    return name if name in {bundle.value for bundle in Bundle} else name.replace("_", "-")
+
+
 app = typer.Typer(
     help="Contrast agent reduction as a learned inverse problem. Research use only, not for diagnosis.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # the bundles' options are spelled with underscores: both are taken, here as there
-    context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
+    context_settings={"token_normalize_func": _spelled},
 )
 
 

