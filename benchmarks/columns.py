@@ -11,23 +11,6 @@
 """Titles and digits of the columns of published tables, and names of their rows."""
 
 from __future__ import annotations
-    "ADAPTIVE",
-    "ADAPTIVE_IMAGE",
-    "ADAPTIVE_KINDS",
-    "ADAPTIVE_METRICS",
-    "ADAPTIVE_PARTS",
-    "ADAPTIVE_REAL_IMAGE",
-    "BASELINES",
-    "COHORT_COLUMNS",
-    "CONFIGURATION_NAMES",
-    "FALSE",
-    "MAP",
-    "QUALITY",
-    "RACE",
-    "RACE_IMAGE",
-    "SAVED",
-    "WHOLE",
-]
 
 CONFIGURATION_NAMES = {
     "val_psnr": "PSNR, whole image (dB)",
