@@ -36,12 +36,12 @@ def scheduled(clean_alpha: float, noise_level: float) -> float:
     return float(clean_alpha * (NOISIEST / CLEAN) ** (noise_level / NOISIEST_LEVEL))
 
 
-def best_alpha(rows: Mapping[float, Mapping[str, Mapping[str, float]]], metric: str = "psnr_head") -> float:
+def best_alpha(rows: Mapping[float, Mapping[str, Mapping[str, float]]], metric: str = "ssim_head") -> float:
     """The alpha with the highest mean over slices; the smaller one of equals.
 
     Args:
         rows: alpha to slice to metrics, every alpha with the same slices.
-        metric: what counts; PSNR over the head counts noise, smoothing and lost enhancement alike.
+        metric: what counts: the headline.
     """
     means = {alpha: float(np.mean([row[metric] for row in slices.values()])) for alpha, slices in rows.items()}
     return max(sorted(means), key=means.__getitem__)

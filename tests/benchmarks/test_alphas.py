@@ -30,8 +30,8 @@ def test_the_schedule_starts_at_the_alpha_for_clean_data() -> None:
 
 def test_the_best_alpha_has_the_highest_mean() -> None:
     rows = {
-        0.1: {"a": {"psnr_head": 30.0}, "b": {"psnr_head": 20.0}},
-        0.2: {"a": {"psnr_head": 26.0}, "b": {"psnr_head": 26.0}},
-        0.4: {"a": {"psnr_head": 22.0}, "b": {"psnr_head": 30.0}},
+        0.1: {"a": {"ssim_head": 0.9}, "b": {"ssim_head": 0.5}},
+        0.2: {"a": {"ssim_head": 0.8}, "b": {"ssim_head": 0.8}},
+        0.4: {"a": {"ssim_head": 0.6}, "b": {"ssim_head": 0.9}},
     }
     assert best_alpha(rows) == 0.2
