@@ -46,7 +46,7 @@ from benchmarks.race.racers import Racer, own_racers  # noqa: E402
 from benchmarks.race.run import Race, Row  # noqa: E402
 from benchmarks.race.summary import BATCHED, PROXIMAL  # noqa: E402
 from benchmarks.solver import rounded  # noqa: E402
-from monai_lipcar.data.atomic import write_text  # noqa: E402
+from monai_lipcar.data.atomic import write_json  # noqa: E402
 from monai_lipcar.log import quiet_readers  # noqa: E402
 
 FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -113,8 +113,7 @@ def run(chosen: argparse.Namespace, problems: Problems) -> dict[str, Any]:
                 rows.setdefault((bundle, level, name), {}).update(race.rows(racer, len(names), level))
             entry |= compare(rows[bundle, level, BATCHED], rows[bundle, level, PROXIMAL])
             content.setdefault("bundles", {})[bundle] = found[bundle]
-            chosen.results.parent.mkdir(parents=True, exist_ok=True)
-            write_text(chosen.results, json.dumps(rounded(content), indent=2) + "\n")
+            write_json(chosen.results, rounded(content))
             logger.info("%s, noise %g: %s", bundle, level, json.dumps(rounded(entry)))
     return content
 
