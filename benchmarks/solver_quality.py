@@ -95,7 +95,7 @@ def run(chosen: argparse.Namespace, problems: Problems) -> dict[str, Any]:
     rows: dict[tuple[str, float, str], dict[str, Row]] = {}
     content = json.loads(chosen.results.read_text(encoding="utf-8")) if chosen.results.is_file() else {}
     content["versions"] = {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__}
-    found = {
+    found: dict[str, dict[str, Any]] = {
         bundle: {"weights": problems.weights(bundle), "validation_slices": validation, "levels": {}}
         for bundle in chosen.bundles
     }
