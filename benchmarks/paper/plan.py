@@ -58,16 +58,18 @@ class Plan:
         several processes hardly wait for each other's part of the validation.
         """
         main = self.settings.main_levels
+        both = tuple(self.protocols)
         yield "operators", self._operator_tasks()
-        for title, levels in (("main levels", main), ("other levels", self.settings.levels)):
-            yield (
-                f"validation, {title}",
-                self._validation([level for level in levels if level in self.settings.alpha_levels]),
-            )
-            yield f"sweep, schedule, {title}", self._sweep("schedule", levels)
-            yield f"sweep, validated, {title}", self._sweep("validation", levels)
-        yield "test set, validated", self._whole("validation")
-        yield "test set, schedule", self._whole("schedule")
+        groups = [("main levels", main, both)]
+        groups += [(f"other levels, {protocol}", self.settings.levels, (protocol,)) for protocol in both]
+        for title, levels, protocols in groups:
+            known = [level for level in levels if level in self.settings.alpha_levels]
+            yield f"validation, {title}", self._validation(known, protocols)
+            for rule in ("schedule", "validation"):
+                yield f"sweep, {rule}, {title}", self._tasks(rule, levels, self.settings.sweep_slices, protocols)
+        for rule in ("validation", "schedule"):
+            for protocol in both:
+                yield f"test set, {rule}, {protocol}", self._tasks(rule, main, None, (protocol,))
 
     def job(
         self, anatomy: str, protocol: str, level: float, approach: str, rule: str = "schedule", section: str = "test"
@@ -137,17 +139,11 @@ class Plan:
                         tasks.append(Task(job, self.training_names(anatomy)))
         return tasks
 
-    def _sweep(self, rule: str, levels: tuple[float, ...]) -> list[Task]:
-        return self._tasks(rule, levels, self.settings.sweep_slices)
-
-    def _whole(self, rule: str) -> list[Task]:
-        return self._tasks(rule, self.settings.main_levels, None)
-
-    def _tasks(self, rule: str, levels: tuple[float, ...], count: int | None) -> list[Task]:
+    def _tasks(self, rule: str, levels: Sequence[float], count: int | None, protocols: Sequence[str]) -> list[Task]:
         tasks = []
-        for level in levels:
-            for protocol in self.protocols:
-                for anatomy in self.anatomies:
+        for anatomy in self.anatomies:
+            for level in levels:
+                for protocol in protocols:
                     for approach in APPROACHES:
                         if rule != "schedule" and APPROACHES[approach].bundle is None:
                             continue
@@ -159,10 +155,10 @@ class Plan:
     def _validation_names(self, anatomy: str) -> tuple[str, ...]:
         return self.names(anatomy, "validation", self.settings.alpha_slices)
 
-    def _validation(self, levels: Sequence[float]) -> list[Task]:
+    def _validation(self, levels: Sequence[float], protocols: Sequence[str]) -> list[Task]:
         tasks = []
         for level in levels:
-            for protocol in self.protocols:
+            for protocol in protocols:
                 for approach, details in APPROACHES.items():
                     if details.bundle is None:
                         continue
