@@ -63,7 +63,8 @@ MAP = {
 }
 QUALITY = {
     "slices": ("slices", 0),
-    "alpha": ("alpha", 4),
+    "alpha_adam": ("alpha: Adam", 4),
+    "alpha_proximal": ("`ProximalSolver`", 4),
     "psnr_head_adam": ("PSNR, head: Adam (dB)", 2),
     "psnr_head_proximal": ("`ProximalSolver` (dB)", 2),
     "psnr_head_difference": ("difference (dB)", 3),

@@ -13,8 +13,9 @@
     python benchmarks/solver_quality.py --output runs/solver
 
 On the slices of the race (``benchmarks/solver.py``; the folder of a race can be used again): for each noise level, the
-alpha whose images have the highest PSNR over the head on slices of validation studies, chosen with the proximal solver
-from multiples of the scheduled one; then both solvers with that alpha on the test slices. Writes
+alpha whose images have the highest PSNR over the head on slices of validation studies, each solver its own: from
+multiples of the scheduled one with the proximal solver, then from the neighborhood of that with each of them; then both
+solvers, with these, on the test slices. Writes
 ``benchmarks/results/solver_quality.json``, which ``docs/solvers.md`` shows after ``benchmarks/publish.py``, as soon as
 there is something to show and again after every step. Some slices are done for all bundles and levels before the next
 ones, so that a run that is stopped has fewer slices, not fewer levels; started again, it goes on where it was.
@@ -51,23 +52,39 @@ from monai_lipcar.log import quiet_readers  # noqa: E402
 
 FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Of the scheduled alpha, to choose from."""
+FINE = (2**-0.5, 1.0, 2**0.5)
+"""Of the best of these, for each solver to choose its own from."""
 LEVELS = (0.0, 0.033, 0.066)
 METRICS = ("psnr_head", "ssim_head")
+KEYS = {"adam": BATCHED, "proximal": PROXIMAL}
 logger = logging.getLogger(__name__)
 
 
-def validated(problems: Problems, bundle: str, level: float, racer: Racer, names: Sequence[str], parts: Parts) -> Any:
-    """The best alpha on some slices, and the PSNR of each that was tried."""
-    rows = {}
-    for factor in FACTORS:
-        alpha = factor * problems.alpha(bundle, level)
-        race = Race(problems, bundle, [(racer, len(names))], parts, names, alpha)
-        race.run(level)
-        rows[alpha] = race.rows(racer, len(names), level)
-    psnr = {
-        f"{alpha:.3g}": statistics.fmean(row["psnr_head"] for row in found.values()) for alpha, found in rows.items()
-    }
-    return {"alpha": best_alpha(rows), "validation_psnr_head": psnr}
+def validated(
+    problems: Problems, bundle: str, level: float, racers: Mapping[str, Racer], names: Sequence[str], parts: Parts
+) -> Any:
+    """The best alpha of each solver on some slices, and the PSNR of each that was tried."""
+
+    def solve(racer: Racer, alphas: Sequence[float]) -> dict[float, dict[str, Row]]:
+        rows = {}
+        for alpha in alphas:
+            race = Race(problems, bundle, [(racer, len(names))], parts, names, alpha)
+            race.run(level)
+            rows[alpha] = race.rows(racer, len(names), level)
+        return rows
+
+    coarse = solve(racers[PROXIMAL], [factor * problems.alpha(bundle, level) for factor in FACTORS])
+    middle = best_alpha(coarse, "psnr_head")
+    found: dict[str, Any] = {}
+    for key, name in KEYS.items():
+        rows = solve(racers[name], [factor * middle for factor in FINE])
+        if name == PROXIMAL:
+            rows |= coarse
+        found[f"alpha_{key}"] = best_alpha(rows, "psnr_head")
+        found[f"validation_psnr_head_{key}"] = {
+            f"{alpha:.3g}": statistics.fmean(row["psnr_head"] for row in rows[alpha].values()) for alpha in sorted(rows)
+        }
+    return found
 
 
 def compare(adam: Mapping[str, Row], proximal: Mapping[str, Row]) -> dict[str, Any]:
@@ -104,13 +121,11 @@ def run(chosen: argparse.Namespace, problems: Problems) -> dict[str, Any]:
         for bundle, level in itertools.product(chosen.bundles, chosen.levels):
             entry = found[bundle]["levels"].setdefault(f"{level:g}", {})
             if not entry:
-                entry |= validated(problems, bundle, level, racers[PROXIMAL], validation, parts)
-            race = Race(
-                problems, bundle, [(racer, len(names)) for racer in racers.values()], parts, names, entry["alpha"]
-            )
-            race.run(level)
-            for name, racer in racers.items():
-                rows.setdefault((bundle, level, name), {}).update(race.rows(racer, len(names), level))
+                entry |= validated(problems, bundle, level, racers, validation, parts)
+            for key, name in KEYS.items():
+                race = Race(problems, bundle, [(racers[name], len(names))], parts, names, entry[f"alpha_{key}"])
+                race.run(level)
+                rows.setdefault((bundle, level, name), {}).update(race.rows(racers[name], len(names), level))
             entry |= compare(rows[bundle, level, BATCHED], rows[bundle, level, PROXIMAL])
             content.setdefault("bundles", {})[bundle] = found[bundle]
             write_json(chosen.results, rounded(content))

@@ -22,7 +22,7 @@ from benchmarks import solver_quality
 from benchmarks.race.problems import Problems
 from benchmarks.race.racers import OwnRacer
 from benchmarks.race.summary import BATCHED, PROXIMAL
-from benchmarks.solver_quality import FACTORS, compare
+from benchmarks.solver_quality import FACTORS, FINE, compare
 from monai_lipcar.problem import AdamSolver, ProximalSolver
 
 
@@ -74,13 +74,14 @@ def test_alpha_is_validated_and_what_is_finished_is_kept(
     (validation,) = entry["validation_slices"]
     assert row["slices"] == problems.names
     assert validation.split(":")[0] not in {name.split(":")[0] for name in problems.names}
-    tried = row["validation_psnr_head"]
-    assert len(tried) == len(FACTORS)
-    assert row["alpha"] == pytest.approx(float(max(tried, key=tried.get)), rel=1e-2)
+    for key, count in (("adam", len(FINE)), ("proximal", len(FACTORS) + len(FINE) - 1)):
+        tried = row[f"validation_psnr_head_{key}"]
+        assert len(tried) == count
+        assert row[f"alpha_{key}"] == pytest.approx(float(max(tried, key=tried.get)), rel=1e-2)
     assert row["evaluations"] <= 31
     assert abs(row["psnr_head_difference"]) < 1
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "parts").iterdir()}
-    assert len(files) == len(FACTORS) + 2 * 2
+    assert len(files) == len(FACTORS) + 2 * len(FINE) - 1 + 2 * 2
     written["bundles"]["of another run"] = entry
     chosen.results.write_text(json.dumps(written), encoding="utf-8")
     assert solver_quality.run(chosen, problems)["bundles"].keys() == {"physics_tv", "of another run"}
