@@ -13,9 +13,10 @@
     python benchmarks/solver_quality.py --output runs/solver
 
 On the slices of the race (``benchmarks/solver.py``; the folder of a race can be used again): for each noise level, the
-alpha whose images have the highest PSNR over the head on slices of validation studies, each solver its own: from
-multiples of the scheduled one with the proximal solver, then from the neighborhood of that with each of them; then both
-solvers, with these, on the test slices. Writes
+alpha whose images have the highest PSNR over the head on slices of validation studies, each solver its own: the best of
+some multiples of the scheduled one with the proximal solver, from there in steps of the square root of 2 to the maximum
+of the solver, and between these to that of the parabola through the best three; then both solvers, with these, on the
+test slices. Writes
 ``benchmarks/results/solver_quality.json``, which ``docs/solvers.md`` shows after ``benchmarks/publish.py``, as soon as
 there is something to show and again after every step. Some slices are done for all bundles and levels before the next
 ones, so that a run that is stopped has fewer slices, not fewer levels; started again, it goes on where it was.
@@ -27,10 +28,11 @@ import argparse
 import itertools
 import json
 import logging
+import math
 import os
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))  # run as a script, too
 
 import monai_lipcar  # noqa: E402
-from benchmarks.paper.alphas import best_alpha  # noqa: E402
 from benchmarks.paper.parts import Parts  # noqa: E402
 from benchmarks.race.problems import BUNDLES, Problems  # noqa: E402
 from benchmarks.race.racers import Racer, own_racers  # noqa: E402
@@ -52,8 +53,10 @@ from monai_lipcar.log import quiet_readers  # noqa: E402
 
 FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Of the scheduled alpha, to choose from."""
-FINE = (2**-0.5, 1.0, 2**0.5)
-"""Of the best of these, for each solver to choose its own from."""
+FINE = 2**0.5
+"""Factor between the alphas that each solver tries around the best of these."""
+FURTHEST = 4
+"""Of these steps, from there."""
 LEVELS = (0.0, 0.033, 0.066)
 METRICS = ("psnr_head", "ssim_head")
 KEYS = {"adam": BATCHED, "proximal": PROXIMAL}
@@ -65,26 +68,38 @@ def validated(
 ) -> Any:
     """The best alpha of each solver on some slices, and the PSNR of each that was tried."""
 
-    def solve(racer: Racer, alphas: Sequence[float]) -> dict[float, dict[str, Row]]:
-        rows = {}
-        for alpha in alphas:
-            race = Race(problems, bundle, [(racer, len(names))], parts, names, alpha)
-            race.run(level)
-            rows[alpha] = race.rows(racer, len(names), level)
-        return rows
+    def psnr(racer: Racer, alpha: float) -> float:
+        race = Race(problems, bundle, [(racer, len(names))], parts, names, alpha)
+        race.run(level)
+        return statistics.fmean(row["psnr_head"] for row in race.rows(racer, len(names), level).values())
 
-    coarse = solve(racers[PROXIMAL], [factor * problems.alpha(bundle, level) for factor in FACTORS])
-    middle = best_alpha(coarse, "psnr_head")
+    scheduled = problems.alpha(bundle, level)
+    coarse = {factor * scheduled: psnr(racers[PROXIMAL], factor * scheduled) for factor in FACTORS}
+    middle = max(coarse, key=coarse.__getitem__)
     found: dict[str, Any] = {}
     for key, name in KEYS.items():
-        rows = solve(racers[name], [factor * middle for factor in FINE])
-        if name == PROXIMAL:
-            rows |= coarse
-        found[f"alpha_{key}"] = best_alpha(rows, "psnr_head")
-        found[f"validation_psnr_head_{key}"] = {
-            f"{alpha:.3g}": statistics.fmean(row["psnr_head"] for row in rows[alpha].values()) for alpha in sorted(rows)
-        }
+        position, tried = maximum(lambda step, racer=racers[name]: psnr(racer, middle * FINE**step))  # type: ignore[misc]
+        found[f"alpha_{key}"] = middle * FINE**position
+        values = {middle * FINE**step: value for step, value in tried.items()}
+        found[f"validation_psnr_head_{key}"] = {f"{alpha:.3g}": values[alpha] for alpha in sorted(values)}
     return found
+
+
+def maximum(function: Callable[[int], float]) -> tuple[float, dict[int, float]]:
+    """Where a function on the integers around 0 has its maximum, between them by a parabola; and what was looked at.
+
+    Example:
+        >>> place, tried = maximum(lambda step: -((step - 1.25) ** 2))
+        >>> place, sorted(tried)
+        (1.25, [-1, 0, 1, 2])
+    """
+    tried = {step: function(step) for step in (0, -1, 1)}  # of equals, the middle
+    while abs(best := max(tried, key=tried.__getitem__)) < FURTHEST and not {best - 1, best + 1} <= tried.keys():
+        step = best - 1 if best - 1 not in tried else best + 1
+        tried[step] = function(step)
+    left, top, right = tried.get(best - 1, -math.inf), tried[best], tried.get(best + 1, -math.inf)
+    bend = 2 * top - left - right
+    return best + (0.5 * (right - left) / bend if 0 < bend < math.inf else 0.0), tried
 
 
 def compare(adam: Mapping[str, Row], proximal: Mapping[str, Row]) -> dict[str, Any]:
