@@ -265,6 +265,7 @@ def calibrate(output: Path, studies: int) -> dict[str, Any]:
         curves[f"{name}, {condition}"] = curve
     fitted = {kind: fit(curves, kind) for kind in KINDS}
     (guess, ratio), _ = fitted[BY_THE_NOISE]
+    assert isinstance(guess, GuessRule)
     of_rule = shortfalls(curves, [(guess, ratio)])
     conditions = {}
     for condition in CALIBRATED:

@@ -45,7 +45,7 @@ import monai_lipcar
 from benchmarks.paper.training import KINDS
 from monai_lipcar.bundle import training_studies
 from monai_lipcar.data import Study, load_datalist, write_datalist
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import write_json, write_text
 from monai_lipcar.engines import AutocastInferer, recalibrate_batch_norm
 from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, psnr, relative_error, ssim
 from monai_lipcar.problem import operator_gain
@@ -163,7 +163,7 @@ def main() -> None:
             if (one, variant_name) in rows:
                 content["operators"].setdefault(one, {})[variant_name] = rows[one, variant_name]
                 content["made_with"].setdefault(one, {})[variant_name] = fingerprint(one, settings, arguments)
-        write_text(arguments.results, json.dumps(content, indent=2) + "\n")
+        write_json(arguments.results, content)
 
 
 def finished(jobs: list[tuple[str, str, Variant]], arguments: argparse.Namespace) -> dict[tuple[str, str], Any]:

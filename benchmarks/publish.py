@@ -55,8 +55,6 @@ from benchmarks.columns import (  # noqa: E402
 from monai_lipcar.report import METRIC_NAMES  # noqa: E402
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
-OPTIONAL = ("solver", "solver_quality", "whole_study", "adaptive", "adaptive_real")
-"""Results that a page can be without."""
 TO_FULL, TO_LOW = "to full dose", "to low dose"
 SHORT = ("ssim_head", "psnr_head", "psnr_enhancing", "enhancement_recovery")
 LONG = (
@@ -134,7 +132,8 @@ def race_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
     """Tables of the race of the solvers; a sentence where it has not been run."""
     if content is None:
         return dict.fromkeys(("race", "saved", "proximal map", "peak memory"), NOT_YET)
-    race, saved = {}, {}
+    race: dict[str, Row] = {}
+    saved: dict[str, Row] = {}
     for bundle, levels in content["problems"].items():
         for level, racers in levels.items():
             race |= {f"`{bundle}`, noise {level}: {racer}": row for racer, row in racers.items()}
@@ -253,7 +252,11 @@ def fill(file: Path, tables: Mapping[str, str]) -> dict[Path, str]:
     new = text
     for name, content in tables.items():
         pattern = rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end of table -->)"
-        new, count = re.subn(pattern, lambda found, body=content: f"{found[1]}{body}\n{found[2]}", new, flags=re.DOTALL)
+
+        def filled(found: re.Match[str], body: str = content) -> str:
+            return f"{found[1]}{body}\n{found[2]}"
+
+        new, count = re.subn(pattern, filled, new, flags=re.DOTALL)
         if count != 1:
             raise SystemExit(f"{file}: expected one table {name!r} between its marks, found {count}")
     return {} if new == text else {file: new}
@@ -263,7 +266,7 @@ def evaluated(metadata: Path, row: Row, measured: Mapping[str, Any]) -> dict[Pat
     """The metadata file with these ``eval_metrics`` and further entries, if it changes."""
     text = metadata.read_text(encoding="utf-8")
     content = {**json.loads(text), **measured}
-    content["eval_metrics"] = {name: round(value, 4) for name, value in row.items()}
+    content["eval_metrics"] = {name: round(value, 4) for name, value in row.items() if value is not None}
     new = json.dumps(content, indent=4) + "\n"
     return {} if new == text else {metadata: new}
 

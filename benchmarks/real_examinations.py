@@ -51,15 +51,16 @@ from tqdm import tqdm
 
 import monai_lipcar
 from monai_lipcar.bundle import bundle_root, checksum, find_weights, run_bundle
-from monai_lipcar.data import find_studies
+from monai_lipcar.data import Study, find_studies
 from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import StudyOutput, write_volume
-from monai_lipcar.errors import WeightsError
+from monai_lipcar.errors import StudyError, WeightsError
 from monai_lipcar.metrics import study_metrics
 from monai_lipcar.physics import linear_extrapolation
 from monai_lipcar.report import Panel, best_slice, study_figure
 from monai_lipcar.simulate import SIMULATIONS, Simulation, pair_transform
 from monai_lipcar.transforms import DenoiseSlices, ScaleIntensityByReferenced, head_mask
+from monai_lipcar.transforms.denoisers import Method
 
 logger = logging.getLogger("real_examinations")
 
@@ -117,11 +118,7 @@ def read_examinations(source: Path) -> list[Examination]:
         SystemExit: the file is not as expected, or a volume is missing.
     """
     if source.is_dir():
-        studies = find_studies(source, ("pre", "high"))
-        return [
-            Examination(study.study_id, **{key: study.members.get(key) for key in ("pre", "high", "lesion")})
-            for study in studies
-        ]
+        return [_examination(study) for study in find_studies(source, ("pre", "high"))]
     try:
         entries = json.loads(source.read_text(encoding="utf-8"))
         examinations = []
@@ -204,6 +201,14 @@ def prepare(
     return record
 
 
+def _examination(study: Study) -> Examination:
+    try:
+        study.check(("pre", "high"))
+    except StudyError as error:
+        raise SystemExit(str(error)) from error
+    return Examination(study.study_id, study.members["pre"], study.members["high"], study.members.get("lesion"))
+
+
 def read_lesion(examination: Examination, high: MetaTensor) -> MetaTensor:
     """The enhancing lesions as a mask on the grid of ``high``."""
     labels = LoadImage(image_only=True, ensure_channel_first=True)(str(examination.lesion))
@@ -211,10 +216,10 @@ def read_lesion(examination: Examination, high: MetaTensor) -> MetaTensor:
         raise SystemExit(f"{examination.name}: expected {examination.lesion} on the grid of {examination.high}")
     values = examination.lesion_labels
     mask = labels > 0 if values is None else torch.isin(labels, torch.tensor(values, dtype=labels.dtype))
-    return MetaTensor(mask.as_tensor().float(), affine=high.affine)
+    return MetaTensor(mask.as_subclass(torch.Tensor).float(), affine=high.affine)
 
 
-def baselines(study: Path, dose_fraction: float, denoiser: str) -> tuple[Rows, dict[str, np.ndarray]]:
+def baselines(study: Path, dose_fraction: float, denoiser: Method) -> tuple[Rows, dict[str, np.ndarray]]:
     """What needs no bundle: the low dose and its linear extrapolations, scored as the bundles score themselves.
 
     Returns:

@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,13 +38,13 @@ sys.path.insert(0, str(REPOSITORY))  # run as a script, too
 import monai_lipcar  # noqa: E402
 from benchmarks.paper.parts import Parts  # noqa: E402
 from benchmarks.race import figure, machine, maps, memory  # noqa: E402
+from benchmarks.race.command import command_line  # noqa: E402
 from benchmarks.race.peer import load_deepinv, peer_racers  # noqa: E402
-from benchmarks.race.problems import BUNDLES, Problems  # noqa: E402
+from benchmarks.race.problems import Problems  # noqa: E402
 from benchmarks.race.racers import Racer, own_racers  # noqa: E402
 from benchmarks.race.run import LEVELS, Race, Row  # noqa: E402
 from benchmarks.race.summary import ADAM, BATCHED, against_adam, summarize  # noqa: E402
-from monai_lipcar.data.atomic import write_text  # noqa: E402
-from monai_lipcar.log import quiet_readers  # noqa: E402
+from monai_lipcar.data.atomic import write_json  # noqa: E402
 
 MAP_SIDE = 128
 logger = logging.getLogger(__name__)
@@ -53,18 +52,9 @@ logger = logging.getLogger(__name__)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the benchmark."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logger.setLevel(logging.INFO)
-    quiet_readers()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="folder of the cohorts and of what is finished")
-    parser.add_argument("--slices", type=int, default=24)
+    parser = command_line(__doc__, logger, 24, ["ph2l_tv", "h2l_tv"], LEVELS)
     parser.add_argument("--batched-slices", type=int, default=8, help="of them, that batched Adam gets: it takes long")
     parser.add_argument("--peer-slices", type=int, default=4, help="of them, that deepinv gets, for the same reason")
-    parser.add_argument("--batch-size", type=int, default=4, help="slices that are solved together")
-    parser.add_argument("--bundles", nargs="+", choices=list(BUNDLES), default=["ph2l_tv", "h2l_tv"])
-    parser.add_argument("--levels", nargs="+", type=float, default=list(LEVELS), help="noise that is added")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks" / "results" / "solver.json")
     parser.add_argument("--image", type=Path, default=REPOSITORY / "docs" / "images" / "solver.png")
     chosen = parser.parse_args(arguments)
@@ -113,7 +103,7 @@ def run(chosen: argparse.Namespace, problems: Problems) -> dict[str, Any]:
             }
             content["against_adam"].setdefault(bundle, {})[f"{level:g}"] = against_adam(rows)
             chosen.results.parent.mkdir(parents=True, exist_ok=True)
-            write_text(chosen.results, json.dumps(rounded(content), indent=2) + "\n")
+            write_json(chosen.results, rounded(content))
             figure.draw(races, chosen.image)
             show(bundle, level, content)
     for row in content["proximal_map"]:

@@ -29,7 +29,6 @@ import itertools
 import json
 import logging
 import math
-import os
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -43,13 +42,13 @@ sys.path.insert(0, str(REPOSITORY))  # run as a script, too
 
 import monai_lipcar  # noqa: E402
 from benchmarks.paper.parts import Parts  # noqa: E402
-from benchmarks.race.problems import BUNDLES, Problems  # noqa: E402
+from benchmarks.race.command import command_line  # noqa: E402
+from benchmarks.race.problems import Problems  # noqa: E402
 from benchmarks.race.racers import Racer, own_racers  # noqa: E402
 from benchmarks.race.run import Race, Row  # noqa: E402
 from benchmarks.race.summary import BATCHED, PROXIMAL  # noqa: E402
 from benchmarks.solver import rounded  # noqa: E402
 from monai_lipcar.data.atomic import write_json  # noqa: E402
-from monai_lipcar.log import quiet_readers  # noqa: E402
 
 FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Of the scheduled alpha, to choose from."""
@@ -150,18 +149,8 @@ def run(chosen: argparse.Namespace, problems: Problems) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the benchmark."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logger.setLevel(logging.INFO)
-    quiet_readers()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="folder of the cohorts and of what is finished")
-    parser.add_argument("--slices", type=int, default=8)
+    parser = command_line(__doc__, logger, 8, ["physics_tv", "ph2l_tv", "ph2l_gentv"], LEVELS)
     parser.add_argument("--validation-slices", type=int, default=4, help="that alpha is chosen on")
-    parser.add_argument("--batch-size", type=int, default=4, help="slices that are solved together")
-    bundles = ["physics_tv", "ph2l_tv", "ph2l_gentv"]
-    parser.add_argument("--bundles", nargs="+", choices=list(BUNDLES), default=bundles)
-    parser.add_argument("--levels", nargs="+", type=float, default=list(LEVELS), help="noise that is added")
     results = REPOSITORY / "benchmarks" / "results" / "solver_quality.json"
     parser.add_argument("--results", type=Path, default=results)
     chosen = parser.parse_args(arguments)

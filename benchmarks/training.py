@@ -75,8 +75,9 @@ def main() -> None:
     image = torch.rand(arguments.batch_size, 2, *size, device=device)
     target = torch.rand(arguments.batch_size, 1, *size, device=device)
     plain = VNet(spatial_dims=2, in_channels=2, out_channels=1).to(device)
-    layout = DoseOperator(skeleton="physics").to(device=device, memory_format=torch.channels_last)
-    shipped = DoseOperator(skeleton="physics").to(device=device, memory_format=torch.channels_last)
+    last = torch.channels_last
+    layout = DoseOperator(skeleton="physics").to(device).to(memory_format=last)  # type: ignore[call-overload]
+    shipped = DoseOperator(skeleton="physics").to(device).to(memory_format=last)  # type: ignore[call-overload]
     variants = {
         "MONAI's VNet, plain defaults": make_step(plain, SimpleInferer(), image, target),
         "channels last, float32": make_step(layout, AutocastInferer(enabled=False), image, target),

@@ -44,7 +44,7 @@ from benchmarks.race import machine  # noqa: E402
 from benchmarks.solver import rounded  # noqa: E402
 from monai_lipcar.bundle import bundle_root, checksum, find_weights  # noqa: E402
 from monai_lipcar.data import find_studies  # noqa: E402
-from monai_lipcar.data.atomic import write_text  # noqa: E402
+from monai_lipcar.data.atomic import write_json  # noqa: E402
 from monai_lipcar.data.geometry import slice_axis, take_slices  # noqa: E402
 from monai_lipcar.data.output import write_volume  # noqa: E402
 from monai_lipcar.data.phantom import write_cohort  # noqa: E402
@@ -132,7 +132,7 @@ def run(chosen: argparse.Namespace, anatomy: tuple[str, dict[str, Any]] = ANATOM
         if len(content["rows"]) == len(SOLVERS):
             content["times_faster"] = content["rows"]["paper"]["seconds"] / content["rows"]["proximal"]["seconds"]
         chosen.results.parent.mkdir(parents=True, exist_ok=True)
-        write_text(chosen.results, json.dumps(rounded(content), indent=2) + "\n")
+        write_json(chosen.results, rounded(content))
     return content
 
 

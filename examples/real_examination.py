@@ -142,7 +142,7 @@ def draw(
         row = table[name]
         return f"{row['psnr_head']:.1f} dB, recovery {row.get('enhancement_recovery', float('nan')):.2f}"
 
-    rows = [
+    rows: list[list[Panel | None]] = [
         [
             Panel("pre-dose", pre),
             Panel("low dose, simulated", low, note=note("low")),

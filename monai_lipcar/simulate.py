@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from monai.transforms import Compose, LoadImaged
 from tqdm import tqdm
 
 from monai_lipcar.data import explain_failure, find_studies
+from monai_lipcar.data.atomic import new_folder, write_json
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import refuse_input_folders, write_volume
@@ -271,17 +271,13 @@ def _check_record(folder: Path, made_with: dict[str, Any]) -> None:
 
 
 def _write(folder: Path, volumes: dict[str, MetaTensor], lesion: Path | None, record: dict[str, Any]) -> None:
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     advice = "free space or choose another folder, then run again: finished studies are kept"
-    try:
-        with explain_write_failure(f"the study cannot be written to {folder}", folder.name, advice):
-            partial.mkdir(parents=True)
-            for name, volume in volumes.items():
-                write_volume(volume, partial / f"{name}.nii.gz")
-            if lesion is not None:
-                (shutil.copytree if lesion.is_dir() else shutil.copy)(lesion, partial / lesion.name)
-            (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with (
+        explain_write_failure(f"the study cannot be written to {folder}", folder.name, advice),
+        new_folder(folder) as partial,
+    ):
+        for name, volume in volumes.items():
+            write_volume(volume, partial / f"{name}.nii.gz")
+        if lesion is not None:
+            (shutil.copytree if lesion.is_dir() else shutil.copy)(lesion, partial / lesion.name)
+        write_json(partial / RECORD, record)

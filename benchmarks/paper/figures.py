@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from monai_lipcar.data.atomic import replacing
 from monai_lipcar.metrics import psnr, ssim
 from monai_lipcar.report import Panel, study_figure
 
@@ -269,10 +270,8 @@ def _image(plan: Plan, anatomy: str, name: str, sample: Sample, approach: str, l
     if not file.is_file():
         image = plan.evaluator.images(job, [sample])[0]
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        with open(partial, "wb") as stream:
-            np.save(stream, image.numpy())
-        partial.replace(file)
+        with replacing(file) as partial:
+            np.save(partial, image.numpy())
     return torch.from_numpy(np.load(file))
 
 

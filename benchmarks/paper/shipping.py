@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import write_json, write_text
 from monai_lipcar.errors import LipcarError
 from monai_lipcar.networks import file_sha256
 
@@ -74,7 +74,7 @@ def ship(trainings: Sequence[Training], bundles: Path = REPOSITORY / "bundles") 
             metadata.pop(name, None)
         low, high = _dose_fractions(record)
         metadata.update({"dose_fractions": [low, high]} if low < high else {"dose_fraction": low})
-        write_text(bundle / "configs" / "metadata.json", json.dumps(metadata, indent=4) + "\n")
+        write_json(bundle / "configs" / "metadata.json", metadata, indent=4)
         card = bundle / "docs" / "README.md"
         parts = SECTION.split(card.read_text(encoding="utf-8"))
         if len(parts) != 2:

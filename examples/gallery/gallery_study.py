@@ -105,10 +105,9 @@ def show(rows: Sequence[Mapping[str, torch.Tensor | Difference]], top: float | N
             place.axis("off")
         for place, (title, shown) in zip(line, row.items(), strict=False):
             look: dict[str, Any] = {"cmap": "gray", "vmin": 0.0, "vmax": top}
-            image = shown
             if isinstance(shown, Difference):
-                look, image = {"cmap": "RdBu_r", "vmin": -shown.limit, "vmax": shown.limit}, shown.image
-            place.imshow(np.rot90(image[0, 0].numpy()), interpolation="nearest", **look)
+                look, shown = {"cmap": "RdBu_r", "vmin": -shown.limit, "vmax": shown.limit}, shown.image
+            place.imshow(np.rot90(shown[0, 0].numpy()), interpolation="nearest", **look)
             place.set_title(title, fontsize=9)
     figure.tight_layout()
     return figure

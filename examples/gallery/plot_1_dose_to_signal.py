@@ -26,13 +26,20 @@ import matplotlib.pyplot as plt
 import torch
 from gallery_study import Difference, sample_slice, show
 
-from monai_lipcar.physics import HIGH_RELAXIVITY, DoseResponse, SignalEquationOperator, SpinEcho, SpoiledGradientEcho
+from monai_lipcar.physics import (
+    HIGH_RELAXIVITY,
+    DoseResponse,
+    SignalEquationOperator,
+    SignalModel,
+    SpinEcho,
+    SpoiledGradientEcho,
+)
 
 # %%
 # The signal, and what a dose fraction leaves
 # -------------------------------------------
 
-sequences = {
+sequences: dict[str, SignalModel] = {
     "spin echo, the paper's": SpinEcho(),
     "spoiled gradient echo": SpoiledGradientEcho(repetition_time_ms=8.0, echo_time_ms=3.0, flip_angle_deg=15.0),
 }

@@ -25,14 +25,14 @@ import torch
 from gallery_study import DOSE_FRACTION, Difference, sample_slice, show
 
 import monai_lipcar.bundle
-from monai_lipcar.networks import DoseOperator, load_weights, prepare_for_inversion
+from monai_lipcar.networks import DoseOperator, Skeleton, load_weights, prepare_for_inversion
 from monai_lipcar.problem import GeneralizedTotalVariation, LearnedInverseProblem, ProximalSolver, TotalVariation
 
 # %%
 # The networks, with the weights of the bundles:
 
 
-def network(name: str, skeleton: str) -> torch.nn.Module:
+def network(name: str, skeleton: Skeleton) -> torch.nn.Module:
     """One of the operators that ship."""
     weights = Path(monai_lipcar.bundle.bundle_root(name)) / "models" / "model.pt"
     operator = DoseOperator(in_channels=2, skeleton=skeleton, dose_fraction=DOSE_FRACTION)

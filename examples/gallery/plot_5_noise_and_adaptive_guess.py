@@ -27,13 +27,13 @@ import torch
 from gallery_study import DOSE_FRACTION, sample_slice, sample_volumes, show
 
 import monai_lipcar.bundle
-from monai_lipcar.networks import DoseOperator, load_weights, prepare_for_inversion
+from monai_lipcar.networks import DoseOperator, Skeleton, load_weights, prepare_for_inversion
 from monai_lipcar.physics import add_gaussian_noise
 from monai_lipcar.problem import GeneralizedTotalVariation, GuessRule, LearnedInverseProblem, ProximalSolver
 from monai_lipcar.transforms import EstimateNoise
 
 
-def network(name: str, skeleton: str) -> torch.nn.Module:
+def network(name: str, skeleton: Skeleton) -> torch.nn.Module:
     """One of the operators that ship."""
     weights = Path(monai_lipcar.bundle.bundle_root(name)) / "models" / "model.pt"
     operator = DoseOperator(in_channels=2, skeleton=skeleton, dose_fraction=DOSE_FRACTION)

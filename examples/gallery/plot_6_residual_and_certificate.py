@@ -41,7 +41,7 @@ for alpha in (1e-3, 8e-3):
     solution = ProximalSolver().solve(problem, slice_.low)
     images[f"alpha {alpha:g}\n{slice_.score(solution.image)}"] = solution.image
     residuals[f"residual over noise,\nalpha {alpha:g}"] = Difference(problem.residual(solution.image) / sigma, 4.0)
-show([images | residuals])
+show([{**images, **residuals}])
 
 # %%
 # The certificate

@@ -18,6 +18,8 @@ fraction. A shift by a pixel is enough to ruin the result. The registration chec
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from gallery_study import DOSE_FRACTION, sample_volumes, show
 
@@ -42,15 +44,18 @@ except StudyError as error:
 # Registered instead:
 
 registered, found = CheckRegistration(policy="register")(moved, low, "low")
+assert found.registered is not None
+assert found.motion is not None
 print(f"undone: {found.registered.shift_mm:.2f} mm; left: {found.motion.shift_mm:.2f} mm")
 
 # %%
 # Linear extrapolation shows what motion does to every approach:
 
 
-def cut(volume: torch.Tensor) -> torch.Tensor:
+def cut(volume: Any) -> torch.Tensor:
     """The slice of a volume, at full size."""
-    return volume.as_tensor()[None, ..., 2]
+    slices: torch.Tensor = volume.as_tensor()[None]
+    return slices[..., 2]
 
 
 images = {

@@ -23,6 +23,8 @@ third of the iodine and inverts that, with nothing but what the package offers.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 import torch
 from gallery_study import Difference, show
@@ -70,7 +72,7 @@ def abdomen(size: int = 192) -> tuple[torch.Tensor, torch.Tensor]:
 DOSE_FRACTION, NOISE_HU = 1 / 3, 12.0
 native, iodine = abdomen()
 ct, generator = IodineCT(hu_per_mg_ml=25.0), torch.Generator().manual_seed(0)
-study = {
+study: dict[Hashable, torch.Tensor] = {
     name: add_gaussian_noise(ct.attenuation(native, fraction * iodine).float(), noise, generator)
     for name, fraction, noise in (
         ("pre", 0.0, NOISE_HU),

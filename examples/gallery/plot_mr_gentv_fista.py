@@ -106,7 +106,7 @@ class Fista:
         return Solution(
             image=image,
             objective=torch.stack(history, dim=1),
-            status=("max_iterations",) * len(image),
+            status=tuple("max_iterations" for _ in image),
             iterations=(self.max_iterations,) * len(image),
             network_evaluations=evaluations,
         )
@@ -161,4 +161,5 @@ show(
 volume = torch.cat([slice_.pre, slice_.low], dim=1)[..., None].repeat(1, 1, 1, 1, 2)
 inferer = LIPInferer(alpha=1e-3, guess="pre", solver=Fista(max_iterations=5), progress=False)
 result = inferer(volume, operator)
+assert inferer.record is not None
 print(result.shape, inferer.record.solver, inferer.record.network_evaluations)

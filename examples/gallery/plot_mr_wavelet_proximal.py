@@ -40,6 +40,7 @@ from monai_lipcar.problem import (
     Prior,
     Proximal,
     ProximalSolver,
+    Solution,
 )
 
 # %%
@@ -142,7 +143,7 @@ class SparseWavelets(Prior):
 
 slice_ = sample_slice()
 operator = SignalEquationOperator(DOSE_FRACTION)
-best = {}
+best: dict[str, tuple[float, float, LearnedInverseProblem, Solution]] = {}
 for name, prior in {
     "total variation": GeneralizedTotalVariation(slice_.pre),
     "wavelets": SparseWavelets(slice_.pre),
@@ -153,7 +154,7 @@ for name, prior in {
         error = float((solution.image - slice_.high)[slice_.head].square().mean())
         if name not in best or error < best[name][0]:
             best[name] = (error, alpha, problem, solution)
-    _, alpha, _, solution = best[name]
+    _, alpha, problem, solution = best[name]
     print(f"{name}: alpha {alpha:g}, {solution.status[0]} after {solution.iterations[0]} steps")
 
 pictures = {f"{name}\n{slice_.score(entry[3].image)}": entry[3].image for name, entry in best.items()}
@@ -192,4 +193,5 @@ inferer = LIPInferer(
     alpha=alpha, prior=SparseWavelets(), guess="pre", solver=ProximalSolver(max_iterations=3), progress=False
 )
 result = inferer(volume, operator)
+assert inferer.record is not None
 print(result.shape, inferer.record.status)

@@ -13,15 +13,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_lipcar.data import Study
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import replacing, write_json
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import StudyOutput, refuse_links, write_volume
 from monai_lipcar.errors import StudyError
@@ -138,16 +136,10 @@ def write_derivative(
             if kind not in missing:
                 continue
             place = places[kind]
-            # hidden, so that nobody takes it for an image; the ending has to stay: it decides how it is encoded
-            partial = folder / f".partial-{place.name}"
-            partial.unlink(missing_ok=True)
-            try:
+            with replacing(place) as partial:
                 write_volume(volume, partial)
                 _json(place).unlink(missing_ok=True)  # until both are there again
-                os.replace(partial, place)
-                write_text(_json(place), json.dumps(sidecars[kind], indent=2) + "\n")
-            finally:
-                partial.unlink(missing_ok=True)
+            write_json(_json(place), sidecars[kind])
             logger.info("study %s: %s", study.study_id, place)
     return [place for place in places.values() if place.is_file()]
 

@@ -12,13 +12,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from monai_lipcar.data.atomic import read_json, write_text
+from monai_lipcar.data.atomic import read_json, write_json
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.physics.acquisition import Acquisition
 
@@ -36,7 +35,7 @@ def write_acquisition(folder: Path, acquisition: Acquisition, details: Mapping[s
         details: what else is known, for people.
     """
     content = {**asdict(acquisition), **(details or {})}
-    write_text(folder / ACQUISITION_FILE, json.dumps(content, indent=2) + "\n")
+    write_json(folder / ACQUISITION_FILE, content)
 
 
 def read_acquisition(folder: Path) -> Acquisition | None:

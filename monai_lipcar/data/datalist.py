@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_lipcar.data.acquisition import parse_acquisition
-from monai_lipcar.data.atomic import read_json, write_text
+from monai_lipcar.data.atomic import read_json, write_json
 from monai_lipcar.data.studies import MEMBERS, Study, missing_member
 from monai_lipcar.errors import ConfigurationError, StudyError
 
@@ -110,7 +109,7 @@ def write_datalist(datalist_file: str | Path, split: Mapping[str, Sequence[Study
         for name, studies in split.items()
     }
     try:
-        write_text(file, json.dumps(content, indent=2) + "\n")
+        write_json(file, content)
     except OSError as error:
         raise ConfigurationError(f"datalist {file} cannot be written: {error.strerror}") from error
 

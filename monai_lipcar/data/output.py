@@ -17,14 +17,14 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 
-from monai_lipcar.data.atomic import read_json
+from monai_lipcar.data.atomic import read_json, replacing
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import ConfigurationError, StudyError
 
@@ -93,26 +93,23 @@ class StudyOutput:
         """
         refuse_links(self.output_dir, self.folder, self.study_id)
         places = {name: self.folder / f"{name}.nii.gz" for name in volumes}
-        # the ending has to stay: it decides how the volume is encoded
-        partial = {name: place.with_name(f".partial-{place.name}") for name, place in places.items()}
-        partial_record = self.result_file.with_name(f".partial-{RESULT_FILE}")
+        # the last one in is the first one to be put in place: the record comes last
+        files = [self.result_file, *reversed(places.values())]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for path in (*partial.values(), partial_record):
-                path.unlink(missing_ok=True)  # of a run that was killed; a link would be followed
-            for name, volume in volumes.items():
-                write_volume(volume, partial[name])
-            partial_record.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            for path in (*partial.values(), partial_record):
-                _flush(path)
-            # from here on only renames: with the old record gone the folder counts as unfinished until the new one
-            self.result_file.unlink(missing_ok=True)
-            for name in {*_OF_A_RESULT} - {place.name for place in places.values()}:
-                (self.folder / name).unlink(missing_ok=True)  # of an older result, which it must not be mixed with
-            shutil.rmtree(self.folder / DERIVED_FOLDER, ignore_errors=True)
-            for name, place in places.items():
-                os.replace(partial[name], place)
-            os.replace(partial_record, self.result_file)
+            with ExitStack() as stack:
+                partial = {file: stack.enter_context(replacing(file)) for file in files}
+                for name, volume in volumes.items():
+                    write_volume(volume, partial[places[name]])
+                text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+                partial[self.result_file].write_text(text, encoding="utf-8")
+                for path in partial.values():
+                    _flush(path)
+                # from here on only renames: with the old record gone the folder counts as unfinished until the new one
+                self.result_file.unlink(missing_ok=True)
+                for name in {*_OF_A_RESULT} - {place.name for place in places.values()}:
+                    (self.folder / name).unlink(missing_ok=True)  # of an older result, which it must not be mixed with
+                shutil.rmtree(self.folder / DERIVED_FOLDER, ignore_errors=True)
         except OSError as error:
             reason = error.strerror or str(error)
             raise StudyError(
@@ -121,9 +118,6 @@ class StudyOutput:
                 advice="free space or choose another --output_dir, then run again: finished studies are skipped",
             ) from error
         finally:
-            for path in (*partial.values(), partial_record):
-                with suppress(OSError):  # not there, or its folder is what cannot be used
-                    path.unlink()
             with suppress(OSError):  # a folder that nothing was written to
                 self.folder.rmdir()
         return {**places, "result": self.result_file}

@@ -13,9 +13,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from monai.data import MetaTensor
 
 from monai_lipcar.data import Study
 from monai_lipcar.data.acquisition import write_acquisition
-from monai_lipcar.data.atomic import read_json, write_text
+from monai_lipcar.data.atomic import read_json, replacing, write_json
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import refuse_links, write_volume
 from monai_lipcar.errors import ConfigurationError, StudyError
@@ -235,11 +233,9 @@ def _write(place: Path, volumes: Mapping[str, MetaTensor], content: Mapping[str,
         for old in place.glob("*.nii.gz"):
             old.unlink()
         for name, volume in volumes.items():
-            partial = place / f".partial-{name}.nii.gz"
-            partial.unlink(missing_ok=True)
-            write_volume(volume, partial)
-            os.replace(partial, place / f"{name}.nii.gz")
-        write_text(place / SERIES_FILE, json.dumps(content, indent=2) + "\n")
+            with replacing(place / f"{name}.nii.gz") as partial:
+                write_volume(volume, partial)
+        write_json(place / SERIES_FILE, content)
 
 
 def _read_json(file: Path) -> Any:

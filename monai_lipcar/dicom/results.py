@@ -15,14 +15,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_lipcar.data import Study
-from monai_lipcar.data.atomic import read_json
+from monai_lipcar.data.atomic import new_folder, read_json, write_json
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput, refuse_links
 from monai_lipcar.errors import StudyError
@@ -93,23 +92,19 @@ def write_derived_series(
     if existing.get("made_of") == made_of:
         return {kind: folder / kind for kind in existing["series"]}
     volumes = result_volumes(study, record, output.folder, also)
-    partial = folder.with_name(f".partial-{DERIVED_FOLDER}")
-    for place in (folder, partial):
-        refuse_links(output_dir, place, study.study_id)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        # values of the source that are not as they should be are carried over as they are, and not quoted in warnings
-        with explain_write_failure("the derived series cannot be written", study.study_id), disable_value_validation():
-            written = {
-                kind: write_derived(kind, volume, partial / kind, sources, reference, record)
-                for kind, volume in volumes.items()
-            }
-            content = json.dumps({"made_of": made_of, "series": written}, indent=2) + "\n"
-            (partial / _MANIFEST).write_text(content, encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    refuse_links(output_dir, folder, study.study_id)
+    # values of the source that are not as they should be are carried over as they are, and not quoted in warnings
+    with (
+        explain_write_failure("the derived series cannot be written", study.study_id),
+        disable_value_validation(),
+        new_folder(folder) as partial,
+    ):
+        written = {
+            kind: write_derived(kind, volume, partial / kind, sources, reference, record)
+            for kind, volume in volumes.items()
+        }
+        write_json(partial / _MANIFEST, {"made_of": made_of, "series": written})
+        shutil.rmtree(folder, ignore_errors=True)
     for kind in written:
         logger.info("study %s: %s (%d images)", study.study_id, folder / kind, written[kind]["images"])
     return {kind: folder / kind for kind in written}

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import write_json
 from monai_lipcar.errors import ConfigurationError
 
 __all__ = ["CONFIGURATION_FILE", "latest_checkpoint", "resume_from"]
@@ -70,7 +70,7 @@ def resume_from(folder: str | Path, resume: bool, configuration: Mapping[str, An
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         try:
-            write_text(file, json.dumps(settings, indent=2) + "\n")
+            write_json(file, settings)
         except OSError as error:
             raise ConfigurationError(
                 f"output_dir: {folder} cannot be written to ({error.strerror or error}); choose another --output_dir"

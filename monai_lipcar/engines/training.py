@@ -26,7 +26,7 @@ from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 from torch import nn
 
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import write_json, write_text
 from monai_lipcar.networks import has_bfloat16, save_weights
 
 __all__ = [
@@ -225,7 +225,7 @@ class FinalWeights:
             "torch": torch.__version__,
             "sha256": sha256,
         }
-        write_text(self.output_dir / "training.json", json.dumps(record, indent=2) + "\n")
+        write_json(self.output_dir / "training.json", record)
         logger.info("weights: %s, validation: %s", path, metrics)
 
     def _precision(self) -> str:

@@ -12,12 +12,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_lipcar.data.atomic import read_json, write_text
+from monai_lipcar.data.atomic import read_json, write_json
 from monai_lipcar.data.failures import without_paths
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import StudyError
@@ -61,6 +60,6 @@ def write_failures(output_dir: str | Path, requested: Sequence[Study], failures:
     path = Path(output_dir) / FAILURES_FILE
     if reasons:
         content: dict[str, Any] = {"schema_version": "1.0", "failures": dict(sorted(reasons.items()))}
-        write_text(path, json.dumps(content, indent=2) + "\n")
+        write_json(path, content)
     else:
         path.unlink(missing_ok=True)

@@ -12,13 +12,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from monai_lipcar.data.atomic import replacing
 
 from .orientation import bounding_box, orientation
 
@@ -150,13 +151,8 @@ def study_figure(
         down += bar_height + _GAP
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    partial.unlink(missing_ok=True)
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial, dpi=130)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +31,7 @@ from monai.transforms.transform import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_numpy, convert_to_tensor
 from tqdm import tqdm
 
+from monai_lipcar.data.atomic import replacing
 from monai_lipcar.data.geometry import slice_axis as slice_axis_of
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.transforms.denoisers import DENOISERS, Method, release_of
@@ -287,16 +287,11 @@ def _save(file: Path | None, array: np.ndarray) -> None:
     """Write atomically; a cache that cannot be written (disk full, no permission) does not cost the result."""
     if file is None:
         return
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.stem, suffix=".part", delete=False) as stream:
-            temporary = Path(stream.name)
-            np.save(stream, array)
-        os.replace(temporary, file)
+        with replacing(file, shared=True) as partial:
+            np.save(partial, array)
     except OSError as error:
         logger.warning("the result of denoising could not be cached in %s (%s)", file.parent, error)
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 DenoiseSlicesD = DenoiseSlicesDict = DenoiseSlicesd

@@ -158,24 +158,25 @@ def test_nifti_header(suffix: str, fields: dict, fault: str | None, tmp_path: Pa
 
 
 @pytest.mark.parametrize("values", ["nan", "inf", "0", "-1"])
-def test_directions_of_other_formats(values: str, tmp_path: Path, writers, oblique_affine) -> None:
-    nrrd = writers[".nrrd"](tmp_path / "pre.nrrd", ARRAY, np.diag([0.5, 0.75, 3.0, 1.0]))
-    meta = writers[".mha"](tmp_path / "pre.mha", ARRAY, np.diag([0.5, 0.75, 3.0, 1.0]))
-    content = nrrd.read_bytes()
-    start = content.index(b"space directions: ") + len(b"space directions: ")
-    end = content.index(b"\n", start)
-    nrrd.write_bytes(content[:start] + f"({values},0,0) (0,0.75,0) (0,0,3)".encode() + content[end:])
-    content = meta.read_bytes()
-    start = content.index(b"ElementSpacing = ") + len(b"ElementSpacing = ")
-    end = content.index(b"\n", start)
-    meta.write_bytes(content[:start] + f"{values} 0.75 3".encode() + content[end:])
-    for path in (nrrd, meta):
-        fault = find_fault(path)
-        if values == "-1":  # a direction, and what ITK makes of a negative spacing, is one too
-            assert fault is None
-        else:
-            assert fault is not None
-            assert ", found " in fault
+@pytest.mark.parametrize(
+    ("suffix", "field", "text"),
+    [
+        (".nrrd", b"space directions: ", "({},0,0) (0,0.75,0) (0,0,3)"),
+        (".mha", b"ElementSpacing = ", "{} 0.75 3"),
+    ],
+)
+def test_directions_of_other_formats(
+    values: str, suffix: str, field: bytes, text: str, tmp_path: Path, writers
+) -> None:
+    path = writers[suffix](tmp_path / f"pre{suffix}", ARRAY, np.diag([0.5, 0.75, 3.0, 1.0]))
+    before, after = path.read_bytes().split(field, 1)
+    path.write_bytes(before + field + text.format(values).encode() + after[after.index(b"\n") :])
+    fault = find_fault(path)
+    if values == "-1":  # a direction, and what ITK makes of a negative spacing, is one too
+        assert fault is None
+    else:
+        assert fault is not None
+        assert ", found " in fault
 
 
 @pytest.mark.parametrize(
@@ -184,26 +185,11 @@ def test_directions_of_other_formats(values: str, tmp_path: Path, writers, obliq
         (".nrrd", b"sizes: 7 6 5", b"sizes: 7000 6000 5", "expected 420000000 bytes of voxels (7000x6000x5, "),
         (".nrrd", b"sizes: 7 6 5", b"sizes: 70000 60000 50000", "promises 70000x60000x50000"),
         (".nrrd", b"encoding: gzip", b"encoding: ascii", "expected the encoding raw or gzip, found 'ascii'; write it"),
-        (
-            ".nrrd",
-            b"encoding: gzip",
-            b"encoding: gzip\ndata file: ../../secret.raw",
-            "found another file named",
-        ),
+        (".nrrd", b"encoding: gzip", b"encoding: gzip\ndata file: ../../secret.raw", "found another file named"),
         (".nrrd", b"encoding: gzip", b"encoding: gzip\nbyte skip: 100", "found a byte skip; write it without"),
-        (
-            ".mha",
-            b"DimSize = 7 6 5",
-            b"DimSize = 7000 6000 5",
-            "expected 420000000 bytes of voxels (7000x6000x5, ",
-        ),
+        (".mha", b"DimSize = 7 6 5", b"DimSize = 7000 6000 5", "expected 420000000 bytes of voxels (7000x6000x5, "),
         (".mha", b"DimSize = 7 6 5", b"DimSize = 70000 60000 50000", "promises 70000x60000x50000"),
-        (
-            ".mha",
-            b"ElementDataFile = LOCAL",
-            b"ElementDataFile = ../../secret.raw",
-            "found another file named",
-        ),
+        (".mha", b"ElementDataFile = LOCAL", b"ElementDataFile = ../../secret.raw", "found another file named"),
         (".mha", b"BinaryData = True", b"BinaryData = False", "expected binary voxels right behind the header, found"),
         (
             ".mha",

@@ -17,7 +17,6 @@ import importlib.metadata
 import json
 import logging
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,6 +30,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from monai_lipcar.data.acquisition import write_acquisition
+from monai_lipcar.data.atomic import new_folder, write_text
 from monai_lipcar.data.phantom.acquisition import AcquisitionOptions, acquire, random_acquisition_options
 from monai_lipcar.data.phantom.maps import TissueMaps
 from monai_lipcar.data.phantom.scanner import Scanner, draw_scanner
@@ -279,10 +279,7 @@ def _write_study(recipe: _Recipe, number: int, path: Path) -> Path:
         acquisition=recipe.acquisition,
         vary_scanner=recipe.vary_scanner,
     )
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with new_folder(path) as partial:
         for member, volume in (*volumes.items(), ("lesion", maps.lesion)):
             dtype = np.uint8 if member == "lesion" else np.int16
             image = nib.Nifti1Image(np.rint(volume).astype(dtype), maps.affine)
@@ -291,10 +288,6 @@ def _write_study(recipe: _Recipe, number: int, path: Path) -> Path:
         if recipe.vary_scanner:
             scanner = study_scanner(recipe.anatomy, number, recipe.seed)
             write_acquisition(partial, scanner.acquisition, {"uptake_factor": scanner.uptake_factor})
-        partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return path
 
 
@@ -320,9 +313,7 @@ def _write_record(out: Path, recipe: _Recipe) -> None:
             )
         return
     records[recipe.anatomy] = {**record, "versions": _versions()}
-    partial = file.with_name(f".{_RECORD}.partial")
-    partial.write_text(json.dumps(records, indent=2, sort_keys=True) + "\n")
-    partial.replace(file)
+    write_text(file, json.dumps(records, indent=2, sort_keys=True) + "\n")
 
 
 def _versions() -> dict[str, str]:

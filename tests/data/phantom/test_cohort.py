@@ -77,11 +77,11 @@ def test_resumes_and_extends(tmp_path: Path) -> None:
     for file in (tmp_path / "random-0002").iterdir():
         file.unlink()
     (tmp_path / "random-0002").rmdir()
-    (tmp_path / ".random-0002.partial").mkdir()
+    (tmp_path / ".partial-random-0002").mkdir()
     _write(tmp_path, 3)
     assert (tmp_path / "random-0001" / "pre.nii.gz").stat().st_mtime_ns == kept
     assert len(_content(tmp_path)) == 12
-    assert not (tmp_path / ".random-0002.partial").exists()
+    assert not (tmp_path / ".partial-random-0002").exists()
 
 
 def test_record(tmp_path: Path) -> None:
