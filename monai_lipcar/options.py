@@ -85,6 +85,11 @@ def check_options(options: Mapping[str, Any], config: Mapping[str, Any]) -> None
                     f"{name}: the bundle {bundle} applies an operator, it has no prior and no solver; leave the option "
                     "out, or choose an inverse problem, such as ph2l_tv"
                 )
+            if name == "spatial_dims" and bundle is not _MISSING:
+                raise ConfigurationError(
+                    f"spatial_dims: the bundle {bundle} inverts an operator that acts on every voxel by itself; for "
+                    "the problem of the whole volume give --across_slices true"
+                )
             if name in _OF_INVERTED_NETWORKS and bundle is not _MISSING:
                 raise ConfigurationError(
                     f"{name}: the bundle {bundle} inverts no network; leave the option out, or choose one that does, "

@@ -17,6 +17,7 @@ has to be put into one of the two lists.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -106,6 +107,14 @@ def _of_bundles(pages: list[Path]) -> list[tuple[Path, str]]:
     return [(page, one) for page in there for one in commands(page) if re.search(r"monai\.bundle run", one)]
 
 
+def _as_read(text: str) -> object:
+    """A value as ``python -m monai.bundle`` reads it: a Python literal where it is one."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 @pytest.mark.parametrize(("page", "command"), _of_bundles([*PAGES, *CARDS]))
 def test_options_of_bundles_exist(page: Path, command: str) -> None:
     """The config files are there, and have the options."""
@@ -118,9 +127,8 @@ def test_options_of_bundles_exist(page: Path, command: str) -> None:
         root = ROOT / "bundles"
     files = [str(root / name) for name in (re.findall(r"'([^']+)'", named) or [named])]
     assert all(Path(file).is_file() for file in files), files
-    check_options(
-        {key: value for key, value in given.items() if key not in ("alpha",)}, ConfigParser.load_config_files(files)
-    )
+    options = {key: _as_read(value) for key, value in given.items() if key != "alpha"}
+    check_options(options, ConfigParser.load_config_files(files))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -111,6 +111,12 @@ def test_options_of_an_inverse_problem_for_an_operator(name: str) -> None:
         check_options({name: 1}, {"dataset_dir": "data", "writer": {"_target_": "W", "bundle": "h2l"}})
 
 
+def test_dimensions_of_an_operator_that_has_none() -> None:
+    message = "^spatial_dims: the bundle physics_tv inverts an operator that acts on every voxel .* --across_slices t"
+    with pytest.raises(ConfigurationError, match=message):
+        check_options({"spatial_dims": 3}, {"alpha": 0.1, "writer": {"_target_": "W", "bundle": "physics_tv"}})
+
+
 @pytest.mark.parametrize("bundle", ["h2l", "physics_tv"])
 def test_options_for_a_network_that_is_not_inverted(bundle: str) -> None:
     for name, value in {"precision": "auto", "compile": True}.items():

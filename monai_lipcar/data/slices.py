@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class SliceDataset(Dataset[Any]):
-    """The slices of many studies, as independent 2-D samples.
+    """The slices of many studies, as independent 2-D samples, or with their neighbors as 3-D ones.
 
     Each study is preprocessed once, cut along its :func:`~monai_lipcar.data.geometry.slice_axis` and stored under
     ``cache_dir`` as a float16 array (relative precision 5e-4); with the same files and the same preprocessing, a
@@ -53,6 +53,9 @@ class SliceDataset(Dataset[Any]):
     counted along the slice axis of the volume, slices left out included; with ``acquisition`` also ``"response"``, the
     tables of the study's :class:`~monai_lipcar.physics.DoseResponse`. All samples of a batch need the same size:
     crop or pad in ``transform`` when the studies differ.
+
+    With ``depth`` the samples are for 3-D operators: the slice in the middle of ``depth`` slices, (1, H, W, depth), the
+    outermost slice of the volume repeated beyond its ends. A slice is left out where one of them is not usable.
 
     ``transform`` is random through MONAI's ``Randomizable`` interface. Before each sample its random state is set
     from (``seed``, epoch, index) and nothing else, so that the sample does not depend on the number of worker
@@ -72,6 +75,7 @@ class SliceDataset(Dataset[Any]):
         min_foreground: least fraction of a slice, 0 to 1, that must be foreground (above Otsu's threshold of the
             volume) for the slice to be kept.
         acquisition: of the studies that do not say theirs.
+        depth: slices of a 3-D sample; None gives 2-D samples.
         rank: number of this process.
         num_replicas: number of processes that construct this data set at the same time.
 
@@ -89,10 +93,12 @@ class SliceDataset(Dataset[Any]):
         seed: int = 0,
         min_foreground: float = 0.02,
         acquisition: Acquisition | None = None,
+        depth: int | None = None,
         rank: int = 0,
         num_replicas: int = 1,
     ) -> None:
         self.keys = tuple(keys)
+        self.depth = depth
         self.seed = seed
         self.transform = Compose(transform) if isinstance(transform, Sequence) else transform
         self.failures: list[StudyError] = []
@@ -113,7 +119,11 @@ class SliceDataset(Dataset[Any]):
         cache = SliceCache(cache_dir, fingerprint(preprocessing), self.keys)
         entries = self._prepare(order, preprocessing, cache)
         self._entries = [entries[study.study_id] for study in studies if study.study_id in entries]
-        kept = [entry.usable & (entry.foreground >= min_foreground) for entry in self._entries]
+        kept = [
+            np.array([entry.usable[self._neighbors(index, entry)].all() for index in range(len(entry.usable))])
+            & (entry.foreground >= min_foreground)
+            for entry in self._entries
+        ]
         for entry, slices in zip(self._entries, kept, strict=True):
             if not slices.any():
                 self._fail(
@@ -140,7 +150,8 @@ class SliceDataset(Dataset[Any]):
         index %= len(self)
         entry, slice_index = self._entries[self._owners[index]], int(self._slices[index])
         # opened for this slice only: neither file handles nor mapped pages add up
-        images = np.load(entry.file, mmap_mode="r")[slice_index].astype(np.float32)
+        slices = np.load(entry.file, mmap_mode="r")[self._neighbors(slice_index, entry)].astype(np.float32)
+        images = slices[0] if self.depth is None else np.ascontiguousarray(np.moveaxis(slices, 0, -1))
         sample: dict[str, Any] = {
             key: torch.from_numpy(image[None]) for key, image in zip(self.keys, images, strict=True)
         }
@@ -153,6 +164,11 @@ class SliceDataset(Dataset[Any]):
             entropy = np.random.SeedSequence([self.seed, int(self._epoch), index])
             self.transform.set_random_state(seed=int(entropy.generate_state(1)[0]))
         return self.transform(sample)
+
+    def _neighbors(self, slice_index: int, entry: CachedStudy) -> np.ndarray:
+        """Slices of the sample in whose middle a slice is."""
+        depth = self.depth or 1
+        return np.clip(np.arange(depth) + slice_index - depth // 2, 0, len(entry.usable) - 1)
 
     @property
     def dose_fractions(self) -> tuple[float, float] | None:

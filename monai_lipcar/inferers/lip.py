@@ -179,6 +179,10 @@ class LIPInferer(Inferer):
             )
         if isinstance(guess, str) and guess != "pre":
             raise ConfigurationError(f"guess: expected 'pre', a network or nothing, got {guess!r}")
+        if across_slices and spatial_dims != 2:
+            raise ConfigurationError(
+                f"across_slices: it joins the slices of a 2-D operator, spatial_dims is {spatial_dims}; leave it out"
+            )
         if precision not in ("float32", "auto"):
             raise ConfigurationError(f"precision: expected 'float32' or 'auto', got {precision!r}")
         self.precision = precision

@@ -327,6 +327,7 @@ def test_inputs_of_another_kind(options: dict[str, Any], shape: tuple[int, ...],
         ({"alpha_rule": {"kappa": 1.0}}, "alpha_rule: expected the numbers operator_error, kappa, ratio"),
         ({"alpha_rule": {"operator_error": -1.0, "kappa": 1.0}}, "operator_error: expected a number that is not"),
         ({"guess": "low"}, "guess: expected 'pre', a network or nothing, got 'low'"),
+        ({"across_slices": True, "spatial_dims": 3}, "across_slices: it joins the slices of a 2-D operator, spa"),
     ],
 )
 def test_settings_that_cannot_be_used(options: dict[str, Any], message: str) -> None:
