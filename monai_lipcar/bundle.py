@@ -17,7 +17,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -204,7 +204,7 @@ def run_studies(
         output_dir: folder of the results.
         config: file in the bundle's ``configs``.
         workers: processes that share the studies, see :func:`~monai_lipcar.bundle_workers.run_in_workers`; 1 computes
-            in this one.
+            in this one, or in those that ``torchrun`` has started (:mod:`monai_lipcar.bundle_ranks`).
         overrides: further values of the config; those that are None are left as they are.
 
     Returns:
@@ -213,13 +213,20 @@ def run_studies(
     Raises:
         LipcarError: nothing could be run at all.
     """
-    if workers > 1:
-        from monai_lipcar.bundle_workers import run_in_workers
+    from monai_lipcar.bundle_ranks import processes, run_in_ranks
+    from monai_lipcar.bundle_workers import run_in_workers
 
-        with run_in_workers(workers, name, dataset_dir, output_dir, config, overrides) as made:
-            status, writer = run_workflow(name, dataset_dir, output_dir, config, **overrides, **made)
-    else:
-        status, writer = run_workflow(name, dataset_dir, output_dir, config, **overrides)
+    if workers > 1 and processes() > 1:
+        raise ConfigurationError(
+            f"torchrun has started {processes()} processes that share the studies; leave workers out, got {workers}"
+        )
+    shared: AbstractContextManager[dict[str, Any]] = nullcontext({})
+    if processes() > 1:
+        shared = run_in_ranks(name, dataset_dir, output_dir, config, overrides)
+    elif workers > 1:
+        shared = run_in_workers(workers, name, dataset_dir, output_dir, config, overrides)
+    with shared as made:
+        status, writer = run_workflow(name, dataset_dir, output_dir, config, **overrides, **made)
     return BundleRun(status, [] if writer is None else list(writer.done))
 
 

@@ -26,7 +26,7 @@ from monai_lipcar.data.workers import end_with_parent
 from monai_lipcar.errors import LipcarError, StudyError
 from monai_lipcar.log import log_file, log_to, quiet_libraries
 
-__all__ = ["run_in_workers"]
+__all__ = ["compute_share", "run_in_workers"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +68,8 @@ def run_in_workers(
     try:
         for number in range(workers):
             ours, theirs = context.Pipe(duplex=False)
-            given = {**overrides, "writer::share": [number, workers]}
-            process = context.Process(
-                target=_work, args=(theirs, threads, log, name, dataset_dir, output_dir, config, given), daemon=True
-            )
+            run = ((number, workers), name, dataset_dir, output_dir, config, overrides)
+            process = context.Process(target=_work, args=(theirs, threads, log, *run), daemon=True)
             process.start()
             theirs.close()
             running.append((process, ours))
@@ -96,7 +94,33 @@ def run_in_workers(
             ours.close()
 
 
-def _work(connection: Connection, threads: int, log: tuple[int, Path | None], *arguments: Any) -> None:
+def compute_share(
+    share: tuple[int, int],
+    name: str,
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    config: str,
+    overrides: Mapping[str, Any],
+) -> tuple[list[str], list[StudyError]]:
+    """Compute, in this process, the studies of a run that are its share.
+
+    Args:
+        share: ``(k, n)``: every n-th study from the k-th on.
+        name, dataset_dir, output_dir, config, overrides: see :func:`~monai_lipcar.bundle.run_studies`.
+
+    Returns:
+        Ids of the studies that have a result, and errors of those that failed. Nothing where the run is refused as a
+        whole: whoever finishes it finds the same.
+    """
+    try:
+        _, writer = run_workflow(name, dataset_dir, output_dir, config, **overrides, **{"writer::share": [*share]})
+    except LipcarError as error:
+        logger.debug("share %d of %d: %s", *share, error)
+        return [], []
+    return ([], []) if writer is None else ([*writer.finished, *writer.skipped], writer.failures)
+
+
+def _work(connection: Connection, threads: int, log: tuple[int, Path | None], *run: Any) -> None:
     import torch
 
     end_with_parent()
@@ -106,13 +130,4 @@ def _work(connection: Connection, threads: int, log: tuple[int, Path | None], *a
         log_to(file)
     quiet_libraries()
     torch.set_num_threads(threads)
-    *where, given = arguments
-    finished: list[str] = []
-    failed: list[StudyError] = []
-    try:
-        _, writer = run_workflow(*where, **given)
-        if writer is not None:
-            finished, failed = [*writer.finished, *writer.skipped], writer.failures
-    except LipcarError as error:  # the process that started this one will find the same
-        logger.debug("worker: %s", error)
-    connection.send((finished, failed))
+    connection.send(compute_share(*run))

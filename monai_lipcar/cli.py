@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monai_lipcar.bundle_ranks import process_group, work_for_the_first
 from monai_lipcar.cli_options import (
     AcquisitionFile,
     AcrossSlices,
@@ -78,7 +79,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     quiet_libraries()
     try:
-        app()
+        with process_group() as rank:
+            app() if rank == 0 else work_for_the_first()  # one does what was asked for, the others help
     except LipcarError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None

@@ -46,7 +46,7 @@ NOT_RUN = {
     r"(\S+/)?pip install|python3 -m venv|grep -vE": "installs packages",
     r"curl |monailabel |(\S+/)?python monailabel_app": "a server of MONAI Label: tests/monailabel_app, make test-label",
     r"\S+/python examples/deploy|python examples/deploy": "the SDK's environment: tests/examples/test_deploy.py",
-    r"export |torchrun": "a cluster or several processes: tests/engines/test_training.py",
+    r"export |srun |torchrun": "a cluster or several processes: tests/integration/test_ranks.py, bundles/test_train.py",
     r".*\$SLURM": "a cluster",
     r"python -m benchmarks|(\S+/)?python benchmarks|cp benchmarks": "hours of computation: tests/benchmarks",
     r"python -m monai_lipcar run (--bids|exam/)": "data of its own kind: tests/bids, tests/dicom",

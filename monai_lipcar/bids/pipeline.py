@@ -13,8 +13,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from monai_lipcar.bundle import bundle_root, run_by_acquisition
 from monai_lipcar.data import Study, explain_failure
 from monai_lipcar.data.output import refuse_input_folders
 from monai_lipcar.errors import ConfigurationError, StudyError
-from monai_lipcar.handlers import write_failures
+from monai_lipcar.handlers import add_failures
 from monai_lipcar.physics.acquisition import Acquisition
 from monai_lipcar.volumes import EXTRA_VOLUMES
 
@@ -105,25 +105,21 @@ def run_bids(
             picks[session.study_id] = _picked(session, entities, required)
             studies[session.study_id] = _study(session, picks[session.study_id], default, bool(acquisition))
         except StudyError as error:
-            logger.error("%s", error)
+            logger.error("%s", error, extra={"study": session.study_id})
             failures.append(error)
-    with tempfile.TemporaryDirectory() as temporary:  # not in the results: paths of this machine are in it
-        datalist = Path(temporary) / "datalist.json"
+    datalist = results / ".datalist.json"  # where all machines that share the studies find it
+    try:
         status, done = run_by_acquisition(bundle, [*studies.values()], results, datalist, {**given, **options})
+    finally:
+        with suppress(OSError):  # not there
+            datalist.unlink()  # it names places of this machine
     if failures:
-        _note(results, failures)
+        add_failures(results, failures)
         named = ", ".join(str(error.study) for error in failures)
         logger.error("%d of %d studies could not be read, see above: %s", len(failures), len(sessions), named)
     finished = [session for session in sessions if session.study_id in done]
     written = _write(finished, studies, picks, root, place, entities, also)
     return BidsRun(int(bool(status or failures or not written)), done, [*studies.values()], results)
-
-
-def _note(results: Path, failures: Sequence[StudyError]) -> None:
-    try:
-        write_failures(results, [Study(str(error.study), {}) for error in failures], failures)
-    except OSError as error:
-        logger.warning("the list of failed studies cannot be written to %s (%s)", results, error.strerror)
 
 
 def _picked(session: Session, entities: Mapping[str, Entities] | None, required: Sequence[str]) -> dict[str, Pick]:
@@ -178,6 +174,6 @@ def _write(
             write_derivative(study, session, picks[session.study_id], out, entities, also)
         except Exception as error:
             logger.debug("study %s failed", session.study_id, exc_info=True)
-            logger.error("%s", explain_failure(study, error))
+            logger.error("%s", explain_failure(study, error), extra={"study": study.study_id})
             good = False
     return good

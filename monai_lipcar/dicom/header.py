@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from monai_lipcar.errors import ConfigurationError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["frame_headers", "need_dicom", "number", "value_of", "words"]
+__all__ = ["frame_headers", "need_dicom", "number", "one_line", "value_of", "words"]
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _NESTED = ("ReferencedImageSequence", "DerivationImageSequence", "ReferencedRawDataSequence")
@@ -133,8 +134,18 @@ def number(header: Dataset, keyword: str) -> float | None:
     return value if 0 < value < float("inf") else None
 
 
+def one_line(text: str) -> str:
+    """Text of a header for messages: without line breaks and other control characters, which damage can make of it.
+
+    Example:
+        >>> one_line("1.2.826\\n0.1")
+        '1.2.826 0.1'
+    """
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+
+
 def words(header: Dataset, keyword: str) -> list[str]:
-    """The values of an attribute as text; empty where there is none.
+    """The values of an attribute as text, each on one line; empty where there is none.
 
     Args:
         header: the header.
@@ -144,4 +155,4 @@ def words(header: Dataset, keyword: str) -> list[str]:
     if value is None or value == "":
         return []
     several = isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue"
-    return [str(one) for one in (value if several else [value])]
+    return [one_line(str(one)) for one in (value if several else [value])]

@@ -26,10 +26,11 @@ from monai_lipcar.data import Study, explain_failure, find_studies
 from monai_lipcar.data.formats import SUFFIXES
 from monai_lipcar.data.output import refuse_input_folders
 from monai_lipcar.data.studies import MEMBERS
-from monai_lipcar.errors import ConfigurationError
+from monai_lipcar.errors import ConfigurationError, StudyError
+from monai_lipcar.handlers import add_failures
 from monai_lipcar.physics.acquisition import Acquisition
 
-from .importing import INPUTS, Examination, find_examinations, import_examination
+from .importing import INPUTS, Examination, Imported, find_examinations, import_examination
 from .results import EXTRA_SERIES, write_derived_series
 from .rules import load_rules
 from .series import Series, scan_folder
@@ -117,7 +118,8 @@ def run_folder(
             f"expected a folder, found the symbolic link {results / INPUTS}: nothing is written through links; remove "
             "it, or choose another output folder"
         )
-    imported, failures = [], []
+    imported: list[Imported] = []
+    failures: list[StudyError] = []
     for examination in tqdm(examinations, desc="reading DICOM", unit="study", disable=None):
         try:
             imported.append(
@@ -132,8 +134,7 @@ def run_folder(
                 )
             )
         except Exception as error:
-            _tell(Study(examination.study_id, {}), error)
-            failures.append(examination.study_id)
+            failures.append(_tell(Study(examination.study_id, {}), error))
     datalist = results / INPUTS / "datalist.json"
     status, done = run_by_acquisition(bundle, [one.study for one in imported], results, datalist, options)
     if derived is not False:
@@ -141,7 +142,8 @@ def run_folder(
         derived_all = _derive([pair for pair in pairs if pair[0].study_id in done], results, also)
         status = status or int(not derived_all)
     if failures:
-        named = ", ".join(failures)
+        add_failures(results, failures)
+        named = ", ".join(str(error.study) for error in failures)
         logger.error("%d of %d studies could not be read, see above: %s", len(failures), len(examinations), named)
     return FolderRun(int(status or bool(failures)), done, results / INPUTS)
 
@@ -190,6 +192,8 @@ def _derive(studies: Sequence[tuple[Study, Mapping[str, Series] | None]], result
     return good
 
 
-def _tell(study: Study, error: Exception) -> None:
+def _tell(study: Study, error: Exception) -> StudyError:
     logger.debug("study %s failed", study.study_id, exc_info=True)
-    logger.error("%s", explain_failure(study, error))
+    explained = explain_failure(study, error)
+    logger.error("%s", explained, extra={"study": study.study_id})
+    return explained

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from monai_lipcar.errors import ConfigurationError
 
-from .header import frame_headers, need_dicom, number, words
+from .header import frame_headers, need_dicom, number, one_line, words
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -68,9 +68,8 @@ class Series:
         name = f"series {number[0]} " if number else "series "
         moment = re.match(r"\d{8}(\d\d)(\d\d)(\d\d)", self.acquired)
         time = f", {':'.join(moment.groups())}" if moment else ""
-        return (
-            f'{name}"{self.description}" ({self.frames} image{"" if self.frames == 1 else "s"}{time}, UID {self.uid})'
-        )
+        images = f"{self.frames} image{'' if self.frames == 1 else 's'}"
+        return f'{name}"{self.description}" ({images}{time}, UID {one_line(self.uid)})'
 
 
 def without_identity(text: str, header: Dataset) -> str:

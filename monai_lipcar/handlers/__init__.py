@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from .failed import FAILURES_FILE, read_failures, write_failures
+from .failed import FAILURES_FILE, add_failures, read_failures, write_failures
 from .record import SCHEMA_VERSION, configuration_changes, input_hashes, result_record
 from .results import ResultWriter
 from .summary import write_summary
@@ -21,6 +21,7 @@ __all__ = [
     "FAILURES_FILE",
     "SCHEMA_VERSION",
     "ResultWriter",
+    "add_failures",
     "configuration_changes",
     "input_hashes",
     "read_failures",

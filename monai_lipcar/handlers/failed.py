@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from monai_lipcar.data.failures import without_paths
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import StudyError
 
-__all__ = ["FAILURES_FILE", "read_failures", "write_failures"]
+__all__ = ["FAILURES_FILE", "add_failures", "read_failures", "write_failures"]
+
+logger = logging.getLogger(__name__)
 
 FAILURES_FILE = "failures.json"
 
@@ -63,3 +66,16 @@ def write_failures(output_dir: str | Path, requested: Sequence[Study], failures:
         write_json(path, content)
     else:
         path.unlink(missing_ok=True)
+
+
+def add_failures(output_dir: str | Path, failures: Sequence[StudyError]) -> None:
+    """Add studies that could not even be read to ``failures.json``; a warning where it cannot be written.
+
+    Args:
+        output_dir: folder of the results.
+        failures: their errors.
+    """
+    try:
+        write_failures(output_dir, [Study(str(error.study), {}) for error in failures], failures)
+    except OSError as error:
+        logger.warning("the list of failed studies cannot be written to %s (%s)", output_dir, error.strerror)

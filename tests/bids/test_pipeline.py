@@ -170,6 +170,31 @@ def test_one_session_that_cannot_be_read(tmp_path, write_session, caplog) -> Non
     assert {path.name for path in (tmp_path / "out").iterdir() if path.name.startswith("sub-")} == {"sub-01"}
 
 
+def test_two_workers_give_the_results_of_one(tmp_path, write_session) -> None:
+    root = tmp_path / "ds"
+    for number in range(1, 6):
+        write_session(root, f"sub-{number:02d}")
+    for number, axis in ((2, 0), (3, (0, 1)), (4, 1)):  # heads of their own
+        for image in (root / f"sub-{number:02d}" / "anat").glob("*.nii.gz"):
+            volume = nib.load(image)
+            nib.save(nib.Nifti1Image(np.flip(np.asarray(volume.dataobj), axis), volume.affine), image)
+    (root / "sub-05" / "anat" / "sub-05_ce-low_T1w.nii.gz").write_bytes(b"no image")
+    options = {"device": "cpu", "registration_policy": "none", "max_iterations": 3}
+    runs, found = {}, {}
+    for workers in (1, 2):
+        run = run_bids("physics_tv", root, tmp_path / f"out{workers}", workers=workers, **options)
+        assert {*read_failures(run.results)} == {"sub-05"}
+        runs[workers] = run[:2]
+        # the others tell how many seconds it took, or the checksum of what does
+        found[workers] = {
+            name: value for name, value in contents(tmp_path / f"out{workers}").items() if name.endswith(".nii.gz")
+        }
+    assert runs[2] == runs[1] == (1, ["sub-01", "sub-02", "sub-03", "sub-04"])
+    assert found[2] == found[1]
+    assert len(found[1]) == 4 * 3
+    assert len({*found[1].values()}) == 4 * 2  # the image of the derivative is that of the result
+
+
 def test_nothing_can_be_read(tmp_path, write_session) -> None:
     root = write_session(tmp_path / "ds", "sub-01", {"pre": "_T1w"})
     run = run_bids("physics_tv", root, tmp_path / "out", **OPTIONS)

@@ -21,6 +21,7 @@ import pytest
 
 from monai_lipcar.dicom import SeriesChoice, run_folder, scan_folder
 from monai_lipcar.errors import ConfigurationError
+from monai_lipcar.handlers import read_failures
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
@@ -156,8 +157,42 @@ def test_folder_of_studies_with_one_that_is_ambiguous(tmp_path, write_examinatio
     assert pseudonym.startswith("study-")
     (line,) = [line for line in caplog.messages if line.startswith("study bad, low: ")]
     assert "2 series fit rule 1" in line
+    assert read_failures(tmp_path / "out") == {"bad": line.removeprefix("study bad, ")}
     assert "1 of 3 studies could not be read, see above: bad" in caplog.messages
     assert "doe" not in caplog.text.lower()
+
+
+def test_two_workers_give_the_results_of_one(tmp_path, phantom, write_series, caplog) -> None:
+    cohort = tmp_path / "cohort"
+    made = {  # how each differs from the phantom, and in its headers
+        "a": (lambda values: values, {}),
+        "b": (lambda values: values[::-1], {}),
+        "c": (lambda values: values[:, ::-1], {"spin_echo": False}),
+        "d": (lambda values: values[::-1, ::-1], {}),
+        "dark": (lambda values: 0 * values, {}),
+    }
+    for name, (change, header) in made.items():
+        for number, member in enumerate(("pre", "low"), 1):
+            values, affine = phantom[member]
+            write_series(cohort / name, change(values), affine, f"T1 {member}", number, study=name, **header)
+    write_series(cohort / "half", *phantom["low"], "T1 low", 2, study="half")
+    options = {"device": "cpu", "registration_policy": "none", "max_iterations": 3}
+    runs, found, failures = {}, {}, {}
+    for workers in (1, 2):
+        out = tmp_path / f"out{workers}"
+        caplog.clear()
+        runs[workers] = run_folder("physics_tv", cohort, out, workers=workers, **options)[:2]
+        assert {"dark", "half"} == {*read_failures(out)}
+        failures[workers] = sorted(line for line in caplog.messages if line.startswith(("study dark", "study half")))
+        # both files tell how many seconds it took
+        found[workers] = {
+            name: value for name, value in hashes(out).items() if not name.endswith(("result.json", "derived.json"))
+        }
+    assert runs[2] == runs[1] == (1, ["a", "b", "d", "c"])
+    assert found[2] == found[1]
+    assert failures[2] == failures[1]
+    assert len({found[1][f"{name}/high_sim.nii.gz"] for name in "abcd"}) == 4
+    assert sum(name.endswith(".dcm") for name in found[1]) == 16
 
 
 def test_the_header_is_the_acquisition_of_the_run(tmp_path, write_examination, caplog) -> None:

@@ -59,6 +59,22 @@ def test_how_messages_name_a_series(tmp_path, array, oblique, write_series) -> N
     assert series.acquired == "20260105101502.5"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about what was damaged
+def test_what_damage_makes_of_a_header_stays_one_line(tmp_path, array, oblique, write_series) -> None:
+    (file, *others) = write_series(tmp_path, array, oblique, "T1w of a head", 3)
+    for other in others:
+        other.unlink()
+    content = file.read_bytes()
+    uid = pydicom.dcmread(file).SeriesInstanceUID.encode()
+    damaged = content.replace(uid, uid[:9] + b"\n" + uid[10:]).replace(b"T1w of a head", b"T1w\r\x1b\x85of head")
+    assert damaged != content
+    file.write_bytes(damaged)
+    (series,) = scan_folder(tmp_path)
+    assert "\n" in series.uid
+    assert str(series).isprintable()
+    assert str(series).startswith('series 3 "T1w')
+
+
 def test_no_warning_quotes_a_value(tmp_path, array, oblique, write_series, recwarn, caplog) -> None:
     for file in write_series(tmp_path, array, oblique):
         content = file.read_bytes()

@@ -19,7 +19,7 @@ import pytest
 
 from monai_lipcar.data import Study
 from monai_lipcar.errors import StudyError
-from monai_lipcar.handlers import FAILURES_FILE, read_failures
+from monai_lipcar.handlers import FAILURES_FILE, add_failures, read_failures
 from monai_lipcar.handlers.failed import write_failures
 
 
@@ -55,6 +55,16 @@ def test_no_folder_of_this_machine_is_named(tmp_path: Path) -> None:
         "sub-02": "cannot read low.nii.gz in sub-02",
     }
     assert "jane" not in (out / FAILURES_FILE).read_text()
+
+
+def test_studies_that_could_not_be_read_are_added(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_failures(tmp_path, [study("sub-01")], [StudyError("empty", study="sub-01")])
+    add_failures(tmp_path, [StudyError("no series", study="sub-02", member="low")])
+    assert read_failures(tmp_path) == {"sub-01": "empty", "sub-02": "low: no series"}
+    (tmp_path / "file").touch()
+    add_failures(tmp_path / "file", [StudyError("no series", study="sub-02")])
+    (line,) = caplog.messages
+    assert line.startswith(f"the list of failed studies cannot be written to {tmp_path / 'file'} (")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"failures": 3}', '{"failures": null}', "null"])
