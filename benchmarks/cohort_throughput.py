@@ -37,6 +37,7 @@ import torch
 import monai_lipcar
 from monai_lipcar.data.atomic import read_json, write_json
 from monai_lipcar.data.phantom import write_cohort
+from monai_lipcar.data.workers import available_cores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results" / "cohort_throughput.json"
@@ -127,7 +128,7 @@ def main() -> None:
         write_cohort(folder, arguments.anatomy, studies, seed=17)
     content: dict[str, Any] = {
         "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
-        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
+        "machine": {"cores": available_cores(), "processor": platform.machine()},
         "bundle": arguments.bundle,
         "anatomy": arguments.anatomy,
         "studies": arguments.studies,

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_lipcar.bundle import run_workflow
-from monai_lipcar.data.workers import end_with_parent
+from monai_lipcar.data.workers import available_cores, end_with_parent
 from monai_lipcar.errors import LipcarError, StudyError
 from monai_lipcar.log import log_file, log_to, quiet_libraries
 
@@ -57,8 +56,7 @@ def run_in_workers(
     """
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(cores // workers, 1)
+    threads = max(available_cores() // workers, 1)
     context = get_context("spawn")  # not forked: a fork of a process with running torch threads can hang
     log = (logging.getLogger().getEffectiveLevel(), log_file())
     running = []

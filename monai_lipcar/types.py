@@ -16,13 +16,10 @@ from typing import TypeAlias
 
 import torch
 
-__all__ = ["ImageBatch", "PerSample", "Volume"]
+__all__ = ["ImageBatch", "PerSample"]
 
 ImageBatch: TypeAlias = torch.Tensor
 """(B, C, *spatial): a batch of slices or volumes, float32 in [0, 1]; input channels are always (pre, dose)."""
-
-Volume: TypeAlias = torch.Tensor
-"""(1, X, Y, Z): one channel-first volume of a study, usually a MetaTensor."""
 
 PerSample: TypeAlias = torch.Tensor
 """(B,): one number for each sample of a batch."""

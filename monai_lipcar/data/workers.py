@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Processes that share work: what each of them has to do first."""
+"""Processes that share work: how many cores there are for them, and what each has to do first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ import os
 import threading
 from multiprocessing import parent_process
 
-__all__ = ["end_with_parent"]
+__all__ = ["available_cores", "end_with_parent"]
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use: in a job of a cluster, say, fewer than the machine has.
+
+    Example:
+        >>> available_cores() >= 1
+        True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def end_with_parent() -> None:

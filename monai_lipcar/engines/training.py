@@ -82,11 +82,11 @@ class EpochSeed:
     would have seen without the interruption.
 
     Args:
-        parts: datasets and samplers with ``set_epoch``.
+        items: datasets and samplers with ``set_epoch``.
     """
 
-    def __init__(self, *parts: _Epochal, items: tuple[_Epochal, ...] | list[_Epochal] = ()) -> None:
-        self.parts = (*parts, *items)
+    def __init__(self, items: Sequence[_Epochal]) -> None:
+        self.items = tuple(items)
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -94,8 +94,8 @@ class EpochSeed:
 
     def __call__(self, engine: Engine) -> None:
         """Pass the epoch on."""
-        for part in self.parts:
-            part.set_epoch(engine.state.epoch)
+        for item in self.items:
+            item.set_epoch(engine.state.epoch)
 
 
 class Throughput:

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Ignite handlers: results of studies, and training."""
+"""Ignite handlers that write results of studies, and what is written: records, failures, summaries."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ from monai_lipcar.data.output import StudyOutput, refuse_input_folders
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.inferers import LIPInferer
 from monai_lipcar.metrics import judge, not_judged, study_metrics, with_findings
+from monai_lipcar.options import is_true
 from monai_lipcar.physics import LinearDoseOperator, linear_extrapolation
 from monai_lipcar.transforms.foreground import head_mask
 
@@ -90,7 +91,7 @@ class ResultWriter:
         self.bundle = bundle
         self.output_name = output_name
         self.configuration = dict(configuration or {})
-        self.overwrite = str(overwrite).lower() in ("true", "1", "yes")
+        self.overwrite = is_true(overwrite)
         self.dose_fraction = dose_fraction
         self.summary = summary
         self.dataset_dir = dataset_dir

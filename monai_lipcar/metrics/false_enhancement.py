@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from monai_lipcar.transforms.noise_level import MEDIAN_OF_ABSOLUTE_NORMAL
+
 from .components import Component, connected_components
 from .enhancement import HIDDEN_ENHANCEMENT, VISIBLE_ENHANCEMENT, smooth_enhancement, tissue_brightness
 
@@ -29,7 +31,6 @@ SIGMAS = 5.0
 """Gaussian noise is above it in 3 of ten million voxels, in a study of less than a million in less than one."""
 MARGIN_PIXELS = 2
 """Around lesions and around what enhances: blur and what is left of motion make an edge thicker, not a lesion."""
-MEDIAN_OF_ABSOLUTE_NORMAL = 0.6744897501960817
 
 
 def false_enhancement(

@@ -266,8 +266,8 @@ def _reasons(measures: dict[str, float], places: list[dict[str, Any]]) -> list[s
     ):
         own = [place for place in places if place["kind"] == kind]
         if own:
-            worst = own[0]["value"] * (WINDOW_LIMIT if kind == "residual" else DARKER_LIMIT)
             limit = WINDOW_LIMIT if kind == "residual" else DARKER_LIMIT
+            worst = own[0]["value"] * limit
             count = f"in {len(own)} places" if len(own) > 1 else "in one place"
             reasons.append(f"{count}, the worst in slice {own[0]['slice'] + 1}, {text.format(worst)} (limit {limit})")
     return reasons

@@ -40,10 +40,10 @@ REFERENCE_T1_MS = 1331.0
 REFERENCE_T2_MS = 110.0
 """T2 of the reference tissue: gray matter at 3 T (same source)."""
 
-# Concentrations searched for the signal's peak: first-pass blood stays below 10 mM.
 SIMULATED_SATURATION = 0.99
 """How far up the signal's curve simulations follow it: they are not inverted, so it may be steep."""
 
+# Concentrations searched for the signal's peak: first-pass blood stays below 10 mM.
 _MAX_CONCENTRATION_MM = 10.0
 _SEARCH_POINTS = 20001
 _TABLE_POINTS = 1024
@@ -120,9 +120,9 @@ class DoseResponse(nn.Module):
         t1_ms: native T1 of the reference tissue in ms.
         t2_ms: native T2 of the reference tissue in ms.
         dose_fraction: f = reduced dose over full dose, in [0, 1].
-        saturation: how much of the way to the signal's peak the table goes. Near the peak the curve is flat, so noise
-            decides the concentration, and the slope d x_L / d x_H grows without bound: for f = 0.2 it stays below 4.1
-            with 0.99, below 1.9 with 0.95, and below 1.3 with 0.9 (spin echo and gradient echo).
+        saturation: how much of the way to the signal's peak the table goes, in (0, 1). Near the peak the curve is
+            flat, so noise decides the concentration, and the slope d x_L / d x_H grows without bound: for f = 0.2 it
+            stays below 4.1 with 0.99, below 1.9 with 0.95, and below 1.3 with 0.9 (spin echo and gradient echo).
 
     Attributes:
         max_ratio: the ratio x_H / x_P where the table ends.
@@ -130,7 +130,8 @@ class DoseResponse(nn.Module):
             ends. What :func:`kept_enhancement` reads; the first value is f.
 
     Raises:
-        ConfigurationError: when f is not in [0, 1], or the sequence shows no enhancement with this agent and tissue.
+        ConfigurationError: when f is not in [0, 1], the saturation not in (0, 1), or the sequence shows no enhancement
+            with this agent and tissue.
 
     Example:
         >>> import torch
@@ -153,6 +154,8 @@ class DoseResponse(nn.Module):
     ) -> None:
         super().__init__()
         self.dose_fraction = check_dose_fraction(dose_fraction)
+        if not 0 < saturation < 1:
+            raise ConfigurationError(f"dose response: expected a saturation between 0 and 1, got {saturation}")
         model: SignalModel = SpinEcho() if signal_model is None else signal_model
 
         def signal(concentration: Tensor) -> Tensor:

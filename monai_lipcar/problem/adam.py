@@ -41,6 +41,9 @@ class AdamSolver:
         max_iterations: number of steps.
         step_size: Adam's learning rate.
 
+    Raises:
+        ValueError: a setting that is not positive.
+
     Source: LIP-CAR (arXiv 2407.10559), experiments; Kingma and Ba, ICLR 2015.
 
     Example:
@@ -57,6 +60,8 @@ class AdamSolver:
     def __init__(self, max_iterations: int = 150, step_size: float = 1e-2) -> None:
         if max_iterations < 1:
             raise ValueError(f"max_iterations: expected at least 1, got {max_iterations}")
+        if not step_size > 0:
+            raise ValueError(f"step_size: expected a positive number, got {step_size}")
         self.max_iterations = max_iterations
         self.step_size = step_size
 

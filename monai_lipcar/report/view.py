@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
+from monai.transforms import LoadImage
 
 from monai_lipcar.data.geometry import slice_axis
 from monai_lipcar.physics import linear_extrapolation
@@ -67,8 +69,6 @@ def view_study(prepared: Mapping[str, Any], folder: Path, record: Mapping[str, A
     Returns:
         Volumes and panels.
     """
-    from monai.transforms import LoadImage
-
     load = LoadImage(image_only=True, ensure_channel_first=True)
     members: dict[str, MetaTensor] = {name: prepared[name] for name in ("pre", "low", "high") if name in prepared}
     scale = float(prepared["scale"])
@@ -150,6 +150,4 @@ def _slice_to_show(images: Mapping[str, np.ndarray], lesion: np.ndarray | None, 
 
 
 def _linear(pre: np.ndarray, low: np.ndarray, fraction: float) -> np.ndarray:
-    import torch
-
     return linear_extrapolation(torch.from_numpy(pre), torch.from_numpy(low), fraction).numpy()

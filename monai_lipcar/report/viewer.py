@@ -86,11 +86,6 @@ class Viewer:
         """Number of slices."""
         return len(self.marks)
 
-    @property
-    def size_bytes(self) -> int:
-        """Length of all pictures in the page."""
-        return sum(len(picture) for row in self.strips for strip in row for picture in strip.pictures)
-
 
 def make_viewer(
     rows: Sequence[Sequence[Panel]],

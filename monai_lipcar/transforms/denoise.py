@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from monai_lipcar.data.atomic import replacing
 from monai_lipcar.data.geometry import slice_axis as slice_axis_of
+from monai_lipcar.data.workers import available_cores
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.transforms.denoisers import DENOISERS, Method, release_of
 from monai_lipcar.transforms.foreground import foreground_threshold
@@ -112,7 +113,7 @@ class DenoiseSlices(Transform):
         self.estimate = estimate
         self.slice_axis = slice_axis
         self.offset = offset
-        self.workers = workers or _available_cores()
+        self.workers = workers or available_cores()
         self.cache_dir = _made(cache_dir)
 
     def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
@@ -253,12 +254,6 @@ class DenoiseSlicesd(MapTransform):
                 study = d.get("study_id")
                 raise StudyError(error.reason, study=study, member=str(key), advice=error.advice) from error
         return d
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _made(folder: str | os.PathLike[str] | None) -> Path | None:

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import numpy as np
-from monai.utils import optional_import
 
 __all__ = ["foreground_threshold", "head_mask"]
 
@@ -37,7 +36,8 @@ def foreground_threshold(volume: np.ndarray, offset: float = 0.0) -> float:
         >>> 0.0 <= foreground_threshold(volume) < 100.0
         True
     """
-    threshold_otsu, _ = optional_import("skimage.filters", name="threshold_otsu")
+    from skimage.filters import threshold_otsu
+
     above = np.clip(np.asarray(volume, dtype=np.float32) - offset, 0.0, None)
     top = float(np.percentile(above, 99.9))
     if top <= 0.0:

@@ -68,20 +68,17 @@ def refine_rigid_motion(moving: np.ndarray, fixed: np.ndarray, affine: np.ndarra
         f - \rho m \approx \rho \nabla m \cdot u, \qquad u(x) = \omega \times (x - c) + \tau,
 
     which is solved for the rotation :math:`\omega` and the shift :math:`\tau` with Tukey's weights (vessels and lesions
-    drop out), twice, the volume being resampled in between. Through thick slices (more than 1.5 times the pixel)
-    the gradient is not known well enough: there, only the shift in plane and the rotation about the slices' normal are
-    estimated. The standard error comes from leaving out one slice after the other (jackknife), so that what the model
-    does not describe counts; enhancement, which
-    it does not see, is counted with 0.02 pixel.
+    drop out), twice, the volume being resampled in between. Through thick slices (more than 1.5 times the pixel) the
+    gradient is not known well enough: there, only the shift in plane and the rotation about the slices' normal are
+    estimated, and a motion through the slices leaks into the plane: an eighth of a slice biases the shift by 0.1 pixel.
+    The standard error comes from leaving out one slice after the other (jackknife), so that what the model does not
+    describe counts; enhancement, which it does not see, is counted with 0.02 pixel.
 
     Args:
         moving: ``(X, Y, Z)``, on the grid of ``fixed``, within about a voxel of its place.
         fixed: same shape.
         affine: 4x4, voxel to RAS mm.
         head: boolean mask of the head.
-
-    Motion through thick slices, which is not estimated, leaks into the plane: an eighth of a slice biases the shift by
-    0.1 pixel.
 
     Returns:
         The motion, in the convention of :class:`~monai_lipcar.transforms.rigid.RigidMotion`, and its precision: not

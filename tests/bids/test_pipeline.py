@@ -125,7 +125,7 @@ def test_nothing_names_a_place_of_the_machine_or_a_patient(finished, dataset) ->
             assert b"Doe" not in content
 
 
-def test_a_finished_study_is_left_as_it_is(finished, dataset, tmp_path) -> None:
+def test_a_finished_study_is_left_as_it_is(finished, dataset) -> None:
     before = times(finished)
     run = run_bids("physics_tv", dataset, finished, also=("residual", "enhancement"), **OPTIONS)
     assert (run.status, run.done) == (0, ["sub-01_ses-1"])

@@ -82,7 +82,7 @@ def test_torchscript(name: str, export: Export) -> None:
     assert "never an inverse problem" in metadata["export_note"]
 
 
-def test_the_dose_fraction_is_that_of_the_export(export: Export, tmp_path: Path) -> None:
+def test_the_dose_fraction_is_that_of_the_export(export: Export) -> None:
     with pytest.raises(AssertionError, match=r"WeightsError: .* trained for the dose fraction"):
         export("ph2l", "ckpt_export", "--dose_fraction", "0.9")
 

@@ -101,10 +101,10 @@ class Parts:
         self.epochs.append(epoch)
 
 
-def test_epoch_seed_tells_every_part() -> None:
+def test_epoch_seed_tells_every_item() -> None:
     first, second = Parts(), Parts()
     engine = Engine(lambda engine, batch: None)
-    EpochSeed(first, items=[second]).attach(engine)
+    EpochSeed([first, second]).attach(engine)
     engine.run([0, 1], max_epochs=3)
     assert first.epochs == second.epochs == [1, 2, 3]
 

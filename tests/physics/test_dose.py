@@ -141,6 +141,12 @@ def test_impossible_fraction_is_refused(fraction: float) -> None:
         DoseResponse(dose_fraction=fraction)
 
 
+@pytest.mark.parametrize("saturation", [0.0, 1.0, float("nan")])
+def test_impossible_saturation_is_refused(saturation: float) -> None:
+    with pytest.raises(ConfigurationError, match="expected a saturation between 0 and 1, got"):
+        DoseResponse(saturation=saturation)
+
+
 def test_a_sequence_without_enhancement_is_refused() -> None:
     # TR of 20 s and TE of 200 ms: T2 weighting, the agent only darkens
     with pytest.raises(ConfigurationError, match="shows no enhancement with agent 'unit' in tissue of T1 1000"):

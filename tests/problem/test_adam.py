@@ -262,3 +262,9 @@ def test_contexts_do_not_matter(context: Callable[[], torch.no_grad]) -> None:
 def test_no_iterations_are_refused() -> None:
     with pytest.raises(ValueError, match="max_iterations: expected at least 1, got 0"):
         AdamSolver(0)
+
+
+@pytest.mark.parametrize("size", [0.0, -1e-2, float("nan")])
+def test_steps_of_no_size_are_refused(size: float) -> None:
+    with pytest.raises(ValueError, match="step_size: expected a positive number, got"):
+        AdamSolver(step_size=size)

@@ -51,7 +51,7 @@ def test_objective_relative_to_its_start(lines: Lines) -> None:
     assert lines[2] == ([0, 1, 4], [100.0, 50.0, 40.0])  # the slice that was done keeps its last value
 
 
-def test_an_objective_of_zero_is_drawn(lines: Lines) -> None:
+def test_an_objective_of_zero_is_drawn() -> None:
     assert_svg(convergence_plot({"iterations": [0], "objective": [[0.0], [0.0]]}))
 
 

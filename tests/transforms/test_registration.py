@@ -204,7 +204,7 @@ def test_register_brings_pre_into_place(study: dict[Any, Any], head: Head, thick
     assert registered["low"] is d["low"]
 
 
-def test_register_takes_a_volume_on_another_grid(study: dict[Any, Any], head: Head, thick_slices: np.ndarray) -> None:
+def test_register_takes_a_volume_on_another_grid(study: dict[Any, Any], head: Head) -> None:
     isotropic = np.diag([3.0, 3.0, 3.0, 1.0])
     isotropic[:3, 3] = -80.0, -95.0, -75.0
     d = {"low": study["low"], "pre": meta(head(isotropic, (54, 64, 51), noise=3.0), isotropic)}

@@ -30,7 +30,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from monai_lipcar.data.acquisition import write_acquisition
-from monai_lipcar.data.atomic import new_folder, write_text
+from monai_lipcar.data.atomic import new_folder, read_json, write_text
 from monai_lipcar.data.phantom.acquisition import AcquisitionOptions, acquire, random_acquisition_options
 from monai_lipcar.data.phantom.maps import TissueMaps
 from monai_lipcar.data.phantom.scanner import Scanner, draw_scanner
@@ -297,9 +297,13 @@ def _write_record(out: Path, recipe: _Recipe) -> None:
     records: dict[str, Any] = {}
     if file.exists():
         try:
-            records = json.loads(file.read_text())
+            records = read_json(file)
         except ValueError as error:
             raise ConfigurationError(f"{file} is not readable as JSON ({error}); choose another folder") from error
+        if not (isinstance(records, dict) and all(isinstance(record, dict) for record in records.values())):
+            raise ConfigurationError(
+                f"{file}: expected the recipe of each anatomy, got other content; choose another folder"
+            )
     record = recipe.record()
     if recipe.anatomy in records:
         known = {key: value for key, value in records[recipe.anatomy].items() if key != "versions"}

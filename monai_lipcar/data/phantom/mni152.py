@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from monai.utils.module import optional_import
 from scipy import ndimage
 
 from monai_lipcar.data.phantom.canvas import Canvas
@@ -59,9 +58,6 @@ def mni152_head(
 
     Returns:
         Tissue maps in RAS orientation, mm close to MNI coordinates.
-
-    Raises:
-        OptionalImportError: if nilearn is not installed.
 
     Example:
         >>> head = mni152_head(np.random.default_rng(0), lesions=1, shape=(96, 112, 6), spacing=(2.0, 2.0, 20.0))
@@ -156,7 +152,8 @@ class _Template:
 @lru_cache(maxsize=1)
 def _template() -> _Template:
     """Load the template once per process; signed distances (negative inside) to the brain and to the skull's inside."""
-    datasets, _ = optional_import("nilearn.datasets")
+    from nilearn import datasets
+
     loaders = {
         "t1": datasets.load_mni152_template,
         "gray": datasets.load_mni152_gm_template,

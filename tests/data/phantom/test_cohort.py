@@ -128,7 +128,7 @@ def test_other_options_in_the_same_folder(tmp_path: Path) -> None:
         _write(tmp_path, 1, seed=6)
 
 
-def test_tumor_free_fraction(tmp_path: Path) -> None:
+def test_tumor_free_fraction() -> None:
     for fraction, some in ((0.0, True), (1.0, False)):
         for number in range(1, 5):
             maps, _ = simulate_study("random", number, tumor_free_fraction=fraction, anatomy_options=SMALL)
@@ -219,7 +219,11 @@ def test_no_permission(tmp_path: Path) -> None:
         _write(tmp_path / "file", 1)
 
 
-def test_damaged_record(tmp_path: Path) -> None:
-    (tmp_path / "cohort.json").write_text("{")
-    with pytest.raises(ConfigurationError, match="not readable as JSON"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "not readable as JSON"), ("[]", "expected the recipe"), ('{"random": 1}', "expected the recipe")],
+)
+def test_damaged_record(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "cohort.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=message):
         _write(tmp_path, 1)
