@@ -42,9 +42,9 @@ def result_volumes(
         study: the inputs.
         record: content of its ``result.json``.
         folder: of the result.
-        also: of :data:`EXTRA_VOLUMES`: what the result does not explain, and the simulated high dose minus the pre-dose
-            image as it was registered and matched for the computation. What the result does not have is left out, with
-            a warning.
+        also: ``"residual"``, what the result does not explain, and ``"enhancement"``, the simulated high dose minus the
+            pre-dose image as it was registered and matched for the computation. What the result does not have is left
+            out, with a warning.
 
     Returns:
         ``"high_sim"``, or ``"low_sim"`` of a forward operator, and the others by their names: (1, X, Y, Z).

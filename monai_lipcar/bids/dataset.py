@@ -54,7 +54,7 @@ class Image:
 
     @property
     def with_agent(self) -> bool:
-        """Whether it was acquired with contrast agent: by ``ce-<label>``, or else by ContrastBolusIngredient."""
+        """Whether it was acquired with contrast agent, by ``ce-<label>`` or else by ContrastBolusIngredient."""
         if "ce" in self.name.entities:
             return not _WITHOUT_AGENT.fullmatch(self.name.entities["ce"])
         return bool({*words(self.sidecar, "ContrastBolusIngredient")} - {"NONE", "UNKNOWN"})

@@ -62,7 +62,7 @@ def derivative_name(kind: str, picks: Mapping[str, Pick], given: Mapping[str, En
     the other dose, or say ``full`` (``low``).
 
     Args:
-        kind: a key of :data:`KINDS`.
+        kind: ``"high_sim"``, ``"low_sim"``, ``"residual"`` or ``"enhancement"``.
         picks: the images of the session.
         given: entities by member, as they were given.
 
@@ -106,7 +106,7 @@ def write_derivative(
         picks: the image of each member.
         out: folder of the derivative, with the result in ``sourcedata/monai_lipcar/<study_id>/``.
         given: entities by member, as they were given.
-        also: of :data:`~monai_lipcar.volumes.EXTRA_VOLUMES`.
+        also: further images, ``"residual"`` and ``"enhancement"``.
 
     Returns:
         The images.

@@ -76,7 +76,7 @@ def run_bids(
         dataset: BIDS dataset, raw or derivative; never changed.
         out: folder of the derivative.
         entities: by member, which image it is; see :func:`~monai_lipcar.bids.selection.pick_images`.
-        also: further images, of :data:`~monai_lipcar.volumes.EXTRA_VOLUMES`.
+        also: further images, ``"residual"`` and ``"enhancement"``.
         acquisition: options of the bundle that say how all was acquired.
         dose_fraction: low dose over full dose; by default that of ``acquisition``, or the bundle's.
         options: further options of the bundle.

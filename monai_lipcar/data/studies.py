@@ -38,7 +38,7 @@ class Study:
 
     Args:
         study_id: names the study in messages and the folder of its results: one path component.
-        members: path of each volume present; keys from :data:`MEMBERS`.
+        members: path of each volume present, by ``"pre"``, ``"low"``, ``"high"`` or ``"lesion"``.
         problems: what discovery found wrong. The first of them is raised by :meth:`check` only, so that an
             unusable study fails by itself while the others are done.
         acquisition: dose fraction, sequence and agent, where the study says them.

@@ -77,7 +77,7 @@ def write_derived(
     bit.
 
     Args:
-        kind: a key of :data:`KINDS`.
+        kind: ``"high_sim"``, ``"low_sim"``, ``"residual"`` or ``"enhancement"``.
         volume: (1, columns, rows, slices), with its affine.
         folder: to write to; made when missing.
         sources: the series by member.

@@ -89,7 +89,7 @@ def run_folder(
         out: folder of the results.
         choice: which series are pre, low and high; only for DICOM.
         derived: write the results as DICOM series too; by default where the input is DICOM.
-        also: further derived series, of :data:`~monai_lipcar.dicom.results.EXTRA_SERIES`.
+        also: further derived series, ``"residual"`` and ``"enhancement"``.
         acquisition: options of the bundle that say how all was acquired, instead of what headers say.
         dose_fraction: low dose over full dose; by default that of ``acquisition``, or the bundle's.
         options: further options of the bundle.

@@ -52,8 +52,8 @@ def write_derived_series(
         study: the inputs.
         series: where each member comes from.
         output_dir: folder of the results.
-        also: of :data:`EXTRA_SERIES`: what the result does not explain, and the simulated high dose minus the pre-dose
-            image as it was registered and matched for the computation.
+        also: ``"residual"``, what the result does not explain, and ``"enhancement"``, the simulated high dose minus the
+            pre-dose image as it was registered and matched for the computation.
 
     Returns:
         Folder of each series.

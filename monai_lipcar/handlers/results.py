@@ -157,7 +157,7 @@ class ResultWriter:
 
     @property
     def done(self) -> list[str]:
-        """Studies that have a result of this run's configuration: computed now, or found finished."""
+        """Studies that have a result of this run's configuration, computed now or found finished."""
         good = {*self.finished, *self.skipped}
         return [study.study_id for study in self.requested if study.study_id in good]
 

@@ -78,7 +78,7 @@ class SimulateLowDose(Transform):
         signal_model: the examination's sequence; by default the paper's spin echo. ``IodineCT()`` for CT.
         agent: contrast agent (MR).
         t1_ms: native T1 of the reference tissue in ms (MR); with ``t1_range_ms`` that of the median tissue, for which
-            :data:`~monai_lipcar.transforms.tissue_t1.BRAIN_T1_MS` is meant.
+            ``monai_lipcar.transforms.tissue_t1.BRAIN_T1_MS`` (1052 ms) is meant.
         t2_ms: native T2 of the reference tissue in ms (MR).
         seed: of the noise.
         t1_range_ms: shortest and longest native T1 of the voxels (MR), around ``t1_ms``; None: all are of the

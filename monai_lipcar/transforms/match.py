@@ -127,7 +127,7 @@ class MatchIntensity(Transform):
         self.field_mm = field_mm
 
     def estimate(self, image: np.ndarray, reference: np.ndarray, spacing: np.ndarray) -> IntensityMatch:
-        """What :meth:`__call__` applies, from ``(X, Y, Z)`` arrays on one grid.
+        """What a call applies, from ``(X, Y, Z)`` arrays on one grid.
 
         Raises:
             StudyError: other shape, not finite, or too little tissue that both show.

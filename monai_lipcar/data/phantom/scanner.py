@@ -52,7 +52,7 @@ class Scanner:
 
     @property
     def acquisition(self) -> Acquisition:
-        """What is known of it at the scanner: dose fraction, sequence and agent."""
+        """Dose fraction, sequence and agent, which are known at the scanner."""
         return Acquisition.of(self.protocol.dose_fraction, self.signal_model, self.agent)
 
     def dose(self, maps: TissueMaps) -> TissueMaps:
