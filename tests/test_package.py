@@ -43,8 +43,10 @@ def text_files() -> list[Path]:
     files = [file for file in ROOT.iterdir() if file.is_file()]
     for folder in SOURCE_FOLDERS:
         files += [file for file in (ROOT / folder).rglob("*") if file.is_file()]
-    hidden = {"__pycache__", "_build", "auto_gallery", "output", "runs"}
-    return sorted(file for file in files if file.suffix in TEXT_SUFFIXES and not hidden & set(file.parts))
+    hidden = {".git", "__pycache__", "_build", "auto_gallery", "output", "runs"}  # .git: a file in a linked worktree
+    return sorted(
+        file for file in files if file.suffix in TEXT_SUFFIXES and not hidden & {*file.relative_to(ROOT).parts}
+    )
 
 
 def test_version_is_the_same_everywhere() -> None:
