@@ -12,7 +12,7 @@
 
     python benchmarks/publish.py
 
-Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``solver``,
+Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``domain``, ``solver``,
 ``solver_quality``, ``whole_study``, ``cohort_throughput``, ``adaptive`` and ``adaptive_real`` of
 ``benchmarks/results/*.json`` and rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``,
 and ``eval_metrics`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice; ``--check`` only says
@@ -53,6 +53,7 @@ from benchmarks.columns import (  # noqa: E402
     WHOLE,
 )
 from monai_lipcar.report import METRIC_NAMES  # noqa: E402
+from monai_lipcar.transforms.domain_features import FEATURES  # noqa: E402
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 TO_FULL, TO_LOW = "to full dose", "to low dose"
@@ -227,6 +228,43 @@ def cohort_table(content: Mapping[str, Any] | None) -> str:
     return f"{said}\n\n{numbers(rows, COHORT_COLUMNS)}"
 
 
+def domain_tables(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Tables of the studies that should be refused and of those that should not: counted by what they are, and each.
+
+    Args:
+        cases: rows of ``benchmarks/domain.py``.
+    """
+    counted = {}
+    for what in dict.fromkeys((row["good"], row["fault"]) for row in cases):
+        rows = [row for row in cases if (row["good"], row["fault"]) == what]
+        missed = [row for row in rows if not _found(row)]
+        refused = sum(row["registration"] not in (None, "passes") for row in missed)
+        levels = [row["verdict"]["level"].replace("_", " ") for row in missed if row["verdict"]]
+        said = ", ".join(f"{levels.count(level)} {level}" for level in dict.fromkeys(levels))
+        counted[what] = [len(rows), len(rows) - len(missed), refused or "", said]
+    lines = ["| | studies | flagged | else refused by the registration check | verdict on the others |"]
+    lines.append("| --- | ---: | ---: | ---: | --- |")
+    for good, title in ((True, "should pass"), (False, "should be refused")):
+        of_kind = {fault: row for (is_good, fault), row in counted.items() if is_good == good}
+        total = [sum(row[column] or 0 for row in of_kind.values()) for column in range(3)]
+        bold = [f" **{number}** " for number in total[:2]] + [f" **{total[2]}** " if total[2] else " "]
+        lines.append(f"| **{title}** |{'|'.join(bold)}| |")
+        lines += [f"| {fault} | {' | '.join(map(str, row))} |" for fault, row in sorted(of_kind.items())]
+    each = ["| study | what it is | out of range | registration check | verdict |", "| --- | --- | --- | --- | --- |"]
+    for row in sorted(cases, key=lambda row: (not row["good"], row["fault"], row["source"])):
+        names = {feature.label: f"`{name}`" for name, feature in FEATURES.items()}
+        outside = ", ".join(names[one.split(":")[0]] for one in row["findings"] or ()) or "nothing"
+        registration = (row["registration"] or "").split(" (")[0]
+        level = (row["verdict"] or {}).get("level", "").replace("_", " ")
+        cells = (row["source"], row["fault"], row.get("failed", outside), registration, level)
+        each.append("| " + " | ".join(cells) + " |")
+    return {"domain": "\n".join(lines), "domain, each": "\n".join(each)}
+
+
+def _found(row: Mapping[str, Any]) -> bool:
+    return row["findings"] is None or bool(row["findings"])
+
+
 def numbers(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, int]]) -> str:
     """Markdown table, without the columns that no row has.
 
@@ -295,6 +333,7 @@ def changes() -> dict[Path, str]:
         )
     )
     solvers = {**race_tables(race), "quality": quality_table(quality), "whole study": whole_table(whole)}
+    new |= fill(REPOSITORY / "docs" / "domain.md", domain_tables(read("domain")["cases"]))
     new |= fill(REPOSITORY / "docs" / "outputs.md", {"cohort throughput": cohort_table(cohort)})
     new |= fill(REPOSITORY / "docs" / "solvers.md", solvers)
     new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive, adaptive_real))

@@ -70,6 +70,32 @@ def test_throughput_of_cohorts_is_shown(publish: ModuleType) -> None:
     assert publish.cohort_table(None) == "Not measured yet."
 
 
+def test_cases_of_the_domain_check_are_shown(publish: ModuleType) -> None:
+    label = "share of the head that enhances"
+    found = {"registration": None, "findings": [f"{label}: expected more, got less: why"], "verdict": None}
+    passed = {"registration": None, "findings": [], "verdict": {"level": "look"}}
+    tables = publish.domain_tables(
+        [
+            {"source": "head A", "fault": "exchanged", "good": False, **found},
+            {"source": "head B", "fault": "exchanged", "good": False, **passed, "registration": "displaced (by 2 mm)"},
+            {"source": "head C", "fault": "exchanged", "good": False, **found, "findings": None, "failed": "no tissue"},
+            {"source": "head A", "fault": "as acquired", "good": True, **passed},
+        ]
+    )
+    assert tables["domain"].splitlines()[2:] == [
+        "| **should pass** | **1** | **0** | | |",
+        "| as acquired | 1 | 0 |  | 1 look |",
+        "| **should be refused** | **3** | **2** | **1** | |",
+        "| exchanged | 3 | 2 | 1 | 1 look |",
+    ]
+    assert tables["domain, each"].splitlines()[2:] == [
+        "| head A | as acquired | nothing |  | look |",
+        "| head A | exchanged | `enhancing_share` |  |  |",
+        "| head B | exchanged | nothing | displaced | look |",
+        "| head C | exchanged | no tissue |  |  |",
+    ]
+
+
 def test_a_race_of_the_solvers_is_shown(publish: ModuleType) -> None:
     row = {"slices": 2, "evaluations_to_adam": 3.0, "reached_adam": 1.0, "psnr_head": 30.125, "seconds_to_adam": None}
     tables = publish.race_tables(
