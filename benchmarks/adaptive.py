@@ -12,12 +12,13 @@
 
     python -m benchmarks.adaptive --output runs/adaptive
 
-Two sets of simulated heads, on neither of which anything else is trained or tested, with noise added:
+Simulated heads on which nothing else is trained or tested (``benchmarks/adaptive_heads.py``), with noise added:
 
 1. small heads: images of PH2L-TV, PH2L-GenTV and physics_tv for a grid of alphas, of NN-PL2H, and of PH2L-GenTV around
-   means of the end-to-end and the pre-dose image. The rule chosen is the one that in its worst condition falls short of
-   the best of the four by least SSIM over the head; of those within ``CLOSE`` of that, the one with the highest PSNR.
-   The signal equation stands in for PH2L, which differs little from it on these heads and costs ten times as much;
+   means of the end-to-end and the pre-dose image. Half of them are like those of the training, the others have another
+   signal model. The rule chosen is the one that in its worst condition falls short of the best of the four by least
+   SSIM over the head; of those within ``CLOSE`` of that, the one with the highest PSNR. The signal equation stands in
+   for PH2L, which differs little from it on these heads and costs ten times as much;
 2. whole slices of other heads: the adaptive prior and the four as the bundles compute them.
 
 The four have the alpha that is best for them under the condition, or the closest one, on the small heads; the adaptive
@@ -33,9 +34,9 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,12 @@ import torch
 from tqdm import tqdm
 
 import monai_lipcar
-from monai_lipcar.bundle import bundle_root, checksum, find_weights
 from monai_lipcar.data.atomic import write_json
-from monai_lipcar.data.fingerprint import fingerprint
-from monai_lipcar.metrics import study_metrics
-from monai_lipcar.problem import AlphaRule, GuessRule, LearnedInverseProblem, TotalVariation, frozen
-from monai_lipcar.transforms import EstimateNoise
+from monai_lipcar.problem import AlphaRule, GuessRule
 
-from .alpha_auto import CLEAN, COHORTS, CONDITIONS, REPOSITORY, Calibration, Parts, mean, table
+from .adaptive_heads import METRICS, RATIOS, WEIGHTS, Comparison, Measured, OtherModel, Row, average
+from .alpha_auto import CLEAN, COHORTS, CONDITIONS, REPOSITORY, mean, table
 
-BUNDLE = "ph2l_gentv"
 FOUR = {"nn_pl2h": "NN-PL2H", "ph2l_tv": "PH2L-TV", "ph2l_gentv": "PH2L-GenTV", "physics_tv": "physics_tv"}
 CHECKED: dict[str, tuple[int, dict[str, Any]]] = {"mni152": (6303, {}), "rat": (6304, {})}
 """Seeds of the heads that the rule is checked on, as large as those that the operators are trained for."""
@@ -61,140 +58,27 @@ UNDER = tuple(name for name in CONDITIONS if name not in (CLEAN, "noise 0.055"))
 """Conditions: noise that is added to low, which has noise of 0.005 to 0.01 already; in the last one to pre as well."""
 CALIBRATED = tuple(name for name in UNDER if name not in ("noise 0.011", "noise 0.033", "noise 0.044"))
 """Those that the rule is fitted to."""
-RATIOS = (0.15, 0.2, 0.25, 0.3, 0.4)
-"""Alpha over the noise level of low and pre together."""
-WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
-"""Of the end-to-end image in the guess; 1 is PH2L-GenTV."""
-TITLES = {"small_heads": "small heads (calibration)", "whole_slices": "whole slices of other heads"}
-METRICS = ("ssim_head", "psnr_head", "psnr_enhancing", "enhancement_recovery")
-CLOSE = 0.001
-KINDS: dict[str, Sequence[float | GuessRule]] = {
-    "pre-dose image alone": (0.0,),
-    "the same weight at every noise level": np.linspace(0.0, 1.0, 21).round(3).tolist(),
-    "by the noise": [GuessRule(round(float(error), 4)) for error in np.geomspace(0.002, 0.05, 40)],
+TITLES = {
+    "small_heads": "small heads (calibration)",
+    "other_model": "small heads, other signal model (calibration)",
+    "whole_slices": "whole slices of other heads",
 }
-"""Guesses that are tried; the first two to see what the last one is worth."""
+CLOSE = 0.001
+GUESSES = [GuessRule(round(float(error), 4)) for error in np.geomspace(0.002, 0.05, 40)]
+SCALES = (0.0, *(round(float(scale), 4) for scale in np.geomspace(0.002, 0.05, 15)))
+LARGEST_RATIOS = tuple(round(float(ratio), 2) for ratio in np.arange(0.1, 1.0, 0.02))
+KINDS: dict[str, tuple[Sequence[float | GuessRule], Sequence[float]]] = {
+    "pre-dose image alone": ((0.0,), SCALES),
+    "the same weight at every noise level": (np.linspace(0.0, 1.0, 21).round(3).tolist(), SCALES),
+    "by the noise, alpha in proportion to it": (GUESSES, (0.0,)),
+    "by the noise": (GUESSES, SCALES),
+}
+"""Guesses and scales of alpha that are tried; the first ones to see what the last one is worth."""
 BY_THE_NOISE = "by the noise"
 
 logger = logging.getLogger("adaptive")
-Study = dict[str, torch.Tensor]
-Row = dict[str, float]
-Measured = dict[str, Any]
-"""Of one head under one condition: noise levels, and approach or weight to metrics for each ratio."""
-Rule = tuple[float | GuessRule, float]
-"""Weight of the end-to-end image, or what it follows from, and the ratio of alpha to noise."""
-
-
-class Comparison:
-    """What is measured on the heads of some cohorts.
-
-    Args:
-        output: where heads and values are kept.
-        studies: heads of each anatomy.
-        cohorts: seed and size of these.
-        options: of the bundles, where they are not their own.
-    """
-
-    def __init__(
-        self,
-        output: Path,
-        studies: int,
-        cohorts: Mapping[str, tuple[int, dict[str, Any]]],
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.learned = Calibration(BUNDLE, output, studies, cohorts, options)
-        self.physics = Calibration("physics_tv", output, studies, cohorts, options)
-        self.inferer = self.learned.inferer
-        self.weights = {
-            "weights_sha256": self.learned.weights,
-            "guess_weights_sha256": checksum(find_weights(bundle_root(BUNDLE), "pl2h", "guess_model.pt")),
-        }
-        key = {
-            "version": monai_lipcar.__version__,
-            **self.weights,
-            "solver": self.inferer.solver.describe(),
-            "preprocessing": fingerprint(self.learned.preprocessing),
-            "cohorts": json.loads(json.dumps(cohorts)),
-            "grid": [list(RATIOS), list(WEIGHTS)],
-        }
-        self.parts = Parts(output / "adaptive.json", key)
-
-    @cached_property
-    def studies(self) -> dict[str, Study]:
-        """Study to its volumes."""
-        return {
-            name: study
-            for anatomy in self.learned.cohorts
-            for name, study in self.learned.volumes(anatomy, noise=True).items()
-        }
-
-    @property
-    def names(self) -> list[str]:
-        """The studies' names, as cohorts number them."""
-        count = range(1, self.learned.studies + 1)
-        return [f"{anatomy}-{number:04d}" for anatomy in self.learned.cohorts for number in count]
-
-    def images(
-        self, approach: str, inputs: torch.Tensor, alphas: Sequence[float], learned: bool = True
-    ) -> list[torch.Tensor]:
-        """Images of one of the four, or around a guess with this weight of the end-to-end image, for some alphas."""
-        pre, low = inputs[:, :1], inputs[:, 1:]
-        if approach == "physics_tv":
-            guess = pre
-        elif approach != "ph2l_tv":
-            end_to_end = self.inferer.guess
-            assert callable(end_to_end)
-            with torch.no_grad(), frozen(end_to_end):
-                guess = end_to_end(inputs)
-            if approach == "nn_pl2h":
-                return [guess]
-            guess = pre + float(approach) * (guess - pre)
-        count = len(alphas)
-        prior = TotalVariation()
-        if approach != "ph2l_tv":
-            prior = prior.around(guess.repeat(count, 1, 1, 1))
-        network = (self.learned if learned and approach != "physics_tv" else self.physics).network
-        observed, before = low.repeat(count, 1, 1, 1), pre.repeat(count, 1, 1, 1)
-        weights = torch.tensor(alphas).repeat_interleave(len(inputs))
-        problem = LearnedInverseProblem(network, observed, prior, weights, before)
-        return list(self.inferer.solver.solve(problem, observed).image.split(len(inputs)))
-
-    def inputs(self, name: str, condition: str) -> tuple[torch.Tensor, float, float]:
-        """Channels (pre, low) of the slices that are judged; noise of low and of pre, estimated from the volumes."""
-        study = self.studies[name]
-        inputs = self.learned.inputs(name, study, condition)
-        pre, low = (EstimateNoise(0)(inputs[None, :, channel]) for channel in (0, 1))
-        return inputs[study["chosen"]], low, pre
-
-    def measure(
-        self, name: str, condition: str, approach: str, ratios: Sequence[float], learned: bool = True
-    ) -> Measured:
-        """Noise levels, and metrics of the images for some ratios of alpha to them together."""
-        inputs, low, pre = self.inputs(name, condition)
-        images = self.images(approach, inputs, [ratio * math.hypot(low, pre) for ratio in ratios], learned)
-        rows = [score(image, self.studies[name]) for image in images]
-        return {"sigma": round(low, 6), "sigma_pre": round(pre, 6), "rows": rows}
-
-    def adaptive(self, name: str, condition: str, alpha: AlphaRule, guess: GuessRule) -> Row:
-        """Metrics of the adaptive prior."""
-        inputs, low, pre = self.inputs(name, condition)
-        weight = alpha.alpha(math.hypot(low, pre))
-        assert weight is not None
-        (image,) = self.images(str(guess.end_to_end(low, pre)), inputs, [weight])
-        return score(image, self.studies[name])
-
-
-def score(image: torch.Tensor, study: Study) -> Row:
-    """Metrics of some slices (S, 1, H, W), as of one volume."""
-    metrics = study_metrics({"image": image[:, 0]}, study["high"][:, 0], study["head"][:, 0], pre=study["pre"][:, 0])
-    return {name: round(float(metrics["image"][name]), 5) for name in METRICS if name in metrics["image"]}
-
-
-def average(rows: Iterable[Row]) -> Row:
-    """Mean over heads; a metric that only some have (none enhances) is the mean of those."""
-    rows = list(rows)
-    found = {name: [row[name] for row in rows if name in row] for name in METRICS}
-    return {name: mean(values, 4) for name, values in found.items() if values}
+Rule = tuple[float | GuessRule, AlphaRule]
+"""Weight of the end-to-end image, or what it follows from, and what alpha follows from."""
 
 
 def best_of_four(curves: Mapping[str, Measured], condition: str) -> dict[str, Row]:
@@ -214,15 +98,17 @@ def end_to_end(guess: float | GuessRule, curve: Measured) -> float:
 
 
 def mixtures(curve: Measured, rules: Sequence[Rule], metric: str) -> np.ndarray:
-    """A metric of one head with each rule, between the weights and the ratios that were measured."""
+    """A metric of one head with each rule, between the weights and the ratios that were measured; NaN beyond them."""
     from scipy.interpolate import PchipInterpolator
 
+    noise = math.hypot(curve["sigma"], curve["sigma_pre"])
     table = np.array([[row.get(metric, math.nan) for row in curve[str(weight)]] for weight in WEIGHTS])
-    ratios, places = np.unique([ratio for _, ratio in rules], return_inverse=True)
-    by_ratio = PchipInterpolator(np.log(RATIOS), table, axis=1)(np.log(ratios))
-    weights = [end_to_end(guess, curve) for guess, _ in rules]
-    values: np.ndarray = PchipInterpolator(WEIGHTS, by_ratio, axis=0)(weights)[np.arange(len(rules)), places]
-    return values
+    weights, row = np.unique([end_to_end(guess, curve) for guess, _ in rules], return_inverse=True)
+    # the error of PH2L is small against any noise, and does not count
+    ratios, column = np.unique([(alpha.alpha(noise) or 0.0) / noise for _, alpha in rules], return_inverse=True)
+    by_weight = PchipInterpolator(WEIGHTS, table, axis=0)(weights)
+    values: np.ndarray = PchipInterpolator(np.log(RATIOS), by_weight, axis=1, extrapolate=False)(np.log(ratios))
+    return values[row, column]
 
 
 def shortfalls(curves: Mapping[str, Measured], rules: Sequence[Rule]) -> dict[str, np.ndarray]:
@@ -237,25 +123,24 @@ def shortfalls(curves: Mapping[str, Measured], rules: Sequence[Rule]) -> dict[st
 
 def fit(curves: Mapping[str, Measured], kind: str) -> tuple[Rule, float]:
     """The best rule of a kind, and by how much it falls short in the worst condition."""
-    ratios = [round(float(ratio), 3) for ratio in np.arange(RATIOS[0], RATIOS[-1], 0.01)]
-    rules: list[Rule] = list(itertools.product(KINDS[kind], ratios))
-    worst = np.max(list(shortfalls(curves, rules).values()), axis=0)
+    guesses, scales = KINDS[kind]
+    alphas = [AlphaRule(0.0, 0.0, ratio, scale) for ratio, scale in itertools.product(LARGEST_RATIOS, scales)]
+    rules: list[Rule] = list(itertools.product(guesses, alphas))
+    worst = np.nan_to_num(np.max(list(shortfalls(curves, rules).values()), axis=0), nan=math.inf)
     psnr = np.mean([mixtures(curve, rules, "psnr_head") for curve in curves.values()], axis=0)
     chosen = int(np.argmax(np.where(worst <= worst.min() + CLOSE, psnr, -np.inf)))
     return rules[chosen], round(float(worst[chosen]), 4)
 
 
-def calibrate(output: Path, studies: int) -> dict[str, Any]:
-    """The first part; see the head of this file."""
-    comparison = Comparison(output / "small", studies, COHORTS)
-    jobs = list(itertools.product(CALIBRATED, comparison.names))
+def measure(comparison: Comparison, title: str) -> dict[str, Measured]:
+    """What the rule is fitted to, for each head under each condition."""
     approaches = {
         **dict.fromkeys(map(str, WEIGHTS), RATIOS),
         "ph2l_tv": RATIOS,
         "nn_pl2h": (0.0,),
     }
     curves: dict[str, Measured] = {}
-    for condition, name in tqdm(jobs, desc="small heads"):
+    for condition, name in tqdm(list(itertools.product(CALIBRATED, comparison.names)), desc=title):
         curve: Measured = {}
         for approach, ratios in approaches.items():
             compute = partial(comparison.measure, name, condition, approach, ratios, learned=False)
@@ -263,31 +148,52 @@ def calibrate(output: Path, studies: int) -> dict[str, Any]:
             curve |= {name: measured[name] for name in ("sigma", "sigma_pre")} | {approach: measured["rows"]}
         curve["ph2l_gentv"], curve["physics_tv"] = curve["1.0"], curve["0.0"]
         curves[f"{name}, {condition}"] = curve
-    fitted = {kind: fit(curves, kind) for kind in KINDS}
-    (guess, ratio), _ = fitted[BY_THE_NOISE]
-    assert isinstance(guess, GuessRule)
-    of_rule = shortfalls(curves, [(guess, ratio)])
+    return curves
+
+
+def with_rule(curves: Mapping[str, Measured], rule: Rule) -> dict[str, Any]:
+    """Condition to metrics of the four and of the adaptive prior."""
+    of_rule = shortfalls(curves, [rule])
     conditions = {}
     for condition in CALIBRATED:
         some = [curve for label, curve in curves.items() if label.split(", ", 1)[1] == condition]
-        values = [{name: float(mixtures(curve, [(guess, ratio)], name)[0]) for name in METRICS} for curve in some]
+        values = [{name: float(mixtures(curve, [rule], name)[0]) for name in METRICS} for curve in some]
         rows = {**best_of_four(curves, condition), "adaptive": average(values)}
-        weights = [end_to_end(guess, curve) for curve in some]
+        weights = [end_to_end(rule[0], curve) for curve in some]
         short = round(float(of_rule[condition][0]), 4)
         conditions[condition] = {**rows, "shortfall": short, "end_to_end": mean(weights)}
-    # the error of PH2L is small against any noise, and does not count
+    return conditions
+
+
+def calibrate(output: Path, studies: int) -> dict[str, Any]:
+    """The first part; see the head of this file."""
+    comparisons = {
+        "small_heads": Comparison(output / "small", studies, COHORTS),
+        "other_model": OtherModel(output / "other", studies),
+    }
+    curves = {part: measure(comparison, TITLES[part]) for part, comparison in comparisons.items()}
+    together = {f"{label}, {part}": curve for part, some in curves.items() for label, curve in some.items()}
+    fitted = {kind: fit(together, kind) for kind in KINDS}
+    rule, _ = fitted[BY_THE_NOISE]
+    guess, alpha = rule
+    assert isinstance(guess, GuessRule)
     return {
         "adaptive_prior": {
-            "alpha_rule": {"operator_error": 0.0, "kappa": 0.0, "ratio": ratio},
+            "alpha_rule": asdict(alpha),
             "guess_rule": asdict(guess),
-            "dose_fraction": comparison.learned.dose_fraction,
-            **comparison.weights,
+            "dose_fraction": comparisons["small_heads"].learned.dose_fraction,
+            **comparisons["small_heads"].weights,
         },
         "kinds": {
-            kind: {"guess": guess if isinstance(guess, float) else asdict(guess), "ratio": ratio, "shortfall": worst}
-            for kind, ((guess, ratio), worst) in fitted.items()
+            kind: {
+                "guess": guess if isinstance(guess, float) else asdict(guess),
+                "ratio": alpha.ratio,
+                "scale": alpha.scale,
+                "shortfall": worst,
+            }
+            for kind, ((guess, alpha), worst) in fitted.items()
         },
-        "small_heads": conditions,
+        **{part: with_rule(some, rule) for part, some in curves.items()},
     }
 
 

@@ -38,7 +38,8 @@ import monai_lipcar
 from monai_lipcar.data import find_studies
 from monai_lipcar.simulate import SIMULATIONS
 
-from .adaptive import FOUR, Comparison, Row, Study, draw, five
+from .adaptive import FOUR, draw, five
+from .adaptive_heads import Comparison, Row, Study
 from .alpha_auto import REPOSITORY, Parts, table
 from .real_examinations import CHOOSING, DONE_ON_WHOLE_VOLUMES, prepare, read_examinations
 

@@ -87,8 +87,13 @@ WHOLE = {
 }
 RACE_IMAGE = "![Objective over network evaluations and over time](images/solver.png)"
 ADAPTIVE = {"nn_pl2h": "NN-PL2H", "ph2l_tv": "PH2L-TV", "ph2l_gentv": "PH2L-GenTV", "physics_tv": "`physics_tv`"}
+ADAPTIVE_KINDS = {
+    "ratio": ("r", 2),
+    "scale": ("s", 4),
+    "shortfall": ("SSIM below the best of the four, worst condition", 4),
+}
 ADAPTIVE_METRICS = {"ssim_head": 3, "psnr_head": 2, "enhancement_recovery": 3}
-ADAPTIVE_PARTS = ("small_heads", "whole_slices", "real")
+ADAPTIVE_PARTS = ("small_heads", "other_model", "whole_slices", "real")
 ADAPTIVE_IMAGE = "![SSIM and PSNR over the head by the noise that was added](images/adaptive.png)"
 ADAPTIVE_REAL_IMAGE = "![SSIM and PSNR over the head of real examinations](images/adaptive_real.png)"
 COHORT_COLUMNS = {

@@ -38,6 +38,7 @@ sys.path.insert(0, str(REPOSITORY))  # run as a script, too
 from benchmarks.columns import (  # noqa: E402
     ADAPTIVE,
     ADAPTIVE_IMAGE,
+    ADAPTIVE_KINDS,
     ADAPTIVE_METRICS,
     ADAPTIVE_PARTS,
     ADAPTIVE_REAL_IMAGE,
@@ -186,14 +187,8 @@ def adaptive_tables(content: Mapping[str, Any] | None, real: Mapping[str, Any] |
     )
     parts: dict[str, Mapping[str, Any]] = {}
     if content is not None:
-        kinds = {
-            kind: {"ratio": found["ratio"], "shortfall": found["shortfall"]} for kind, found in content["kinds"].items()
-        }
-        columns = {
-            "ratio": ("alpha over noise", 2),
-            "shortfall": ("SSIM below the best of the four, worst condition", 4),
-        }
-        tables["adaptive"] = f"{ADAPTIVE_IMAGE}\n\n{numbers(kinds, columns)}"
+        kinds = {kind: {name: found[name] for name in ADAPTIVE_KINDS} for kind, found in content["kinds"].items()}
+        tables["adaptive"] = f"{ADAPTIVE_IMAGE}\n\n{numbers(kinds, ADAPTIVE_KINDS)}"
         parts |= content
     if real is not None:
         parts["real"] = {
@@ -234,7 +229,7 @@ def domain_tables(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     Args:
         cases: rows of ``benchmarks/domain.py``.
     """
-    counted = {}
+    counted: dict[tuple[bool, str], list[Any]] = {}
     for what in dict.fromkeys((row["good"], row["fault"]) for row in cases):
         rows = [row for row in cases if (row["good"], row["fault"]) == what]
         missed = [row for row in rows if not _found(row)]

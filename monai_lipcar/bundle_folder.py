@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,9 +163,16 @@ def alpha_rule(
         raise ConfigurationError(
             f"alpha: 'auto' was calibrated for other weights of the bundle {name} than {weights}; {advice}"
         )
-    if "ratio" in measured:
-        measured["ratio"] *= dose_fraction / measured_at
-    return measured
+    return at_dose_fraction(measured, dose_fraction / measured_at)
+
+
+def at_dose_fraction(rule: Mapping[str, float], factor: float) -> dict[str, float]:
+    """Arguments of an :class:`~monai_lipcar.problem.AlphaRule` at so many times the dose fraction they are for.
+
+    The change that the full dose's enhancement makes to the low dose is that many times as large, and alpha has to be
+    with it.
+    """
+    return {name: value * factor if name in ("ratio", "scale") else value for name, value in rule.items()}
 
 
 def adaptive_prior(
@@ -172,8 +180,8 @@ def adaptive_prior(
 ) -> dict[str, dict[str, float]] | None:
     """What ``--prior adaptive`` chooses alpha and the guess by: ``"adaptive_prior"`` of the bundle's metadata.
 
-    As measured for the two networks at one dose fraction: with half the dose the ratio of alpha to noise is half as
-    large, see :func:`alpha_rule`, and the end-to-end image is wrong by twice as much for the same noise.
+    As measured for the two networks at one dose fraction: with half the dose the ratio of alpha to noise and its scale
+    are half as large, see :func:`alpha_rule`, and the end-to-end image is wrong by twice as much for the same noise.
 
     Args:
         prior: of this run; None is returned for ``"gentv"``.
@@ -203,10 +211,9 @@ def adaptive_prior(
             raise ConfigurationError(
                 f"prior: 'adaptive' was calibrated for other weights of the bundle {name} than {file}; {advice}"
             )
-    alpha, guess = dict(measured["alpha_rule"]), dict(measured["guess_rule"])
-    alpha["ratio"] *= dose_fraction / measured["dose_fraction"]
-    guess["gain"] *= measured["dose_fraction"] / dose_fraction
-    return {"alpha_rule": alpha, "guess_rule": guess}
+    factor = dose_fraction / measured["dose_fraction"]
+    guess = {**measured["guess_rule"], "gain": measured["guess_rule"]["gain"] / factor}
+    return {"alpha_rule": at_dose_fraction(measured["alpha_rule"], factor), "guess_rule": guess}
 
 
 def load_operator(network: Network, path: str | Path, operator: str | None = None) -> Network:

@@ -45,7 +45,7 @@ def test_the_adaptive_prior_is_the_bundle_s(tmp_path: Path) -> None:
     files = [tmp_path / "model.pt", tmp_path / "guess.pt"]
     checksums = [save_weights(nn.Conv2d(1, seed + 1, 3), file) for seed, file in enumerate(files)]
     measured = {
-        "alpha_rule": {"operator_error": 0.004, "kappa": 0.0, "ratio": 0.3},
+        "alpha_rule": {"operator_error": 0.004, "kappa": 0.0, "ratio": 0.3, "scale": 0.02},
         "guess_rule": {"error": 0.02, "gain": 1.0},
         **{"dose_fraction": 0.2, "weights_sha256": checksums[0], "guess_weights_sha256": checksums[1]},
     }
@@ -55,7 +55,7 @@ def test_the_adaptive_prior_is_the_bundle_s(tmp_path: Path) -> None:
     assert chosen == {"alpha_rule": measured["alpha_rule"], "guess_rule": measured["guess_rule"]}
     half = adaptive_prior("adaptive", folder, 0.1, *files)
     assert half is not None
-    assert half["alpha_rule"] == {"operator_error": 0.004, "kappa": 0.0, "ratio": 0.15}
+    assert half["alpha_rule"] == {"operator_error": 0.004, "kappa": 0.0, "ratio": 0.15, "scale": 0.01}
     assert half["guess_rule"] == {"error": 0.02, "gain": 2.0}
     with pytest.raises(ConfigurationError, match="^prior: expected 'gentv' or 'adaptive', got 'tv'"):
         adaptive_prior("tv", folder, 0.2, *files)

@@ -15,7 +15,8 @@ Noise, and the adaptive guess
 More noise than the training has seen: the end-to-end network turns it into structure, and what the guess holds costs
 nothing. The image before contrast is a guess without the noise of the low dose, but lacks the enhancement. The adaptive
 prior takes a mean of both, with weights from the noise that it finds in the images
-(:class:`~monai_lipcar.problem.GuessRule`).
+(:class:`~monai_lipcar.problem.GuessRule`), and alpha from that noise as well
+(:class:`~monai_lipcar.problem.AlphaRule`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gallery_study import DOSE_FRACTION, sample_slice, sample_volumes, show
 import monai_lipcar.bundle
 from monai_lipcar.networks import DoseOperator, Skeleton, load_weights, prepare_for_inversion
 from monai_lipcar.physics import add_gaussian_noise
-from monai_lipcar.problem import GeneralizedTotalVariation, GuessRule, LearnedInverseProblem, ProximalSolver
+from monai_lipcar.problem import AlphaRule, GeneralizedTotalVariation, GuessRule, LearnedInverseProblem, ProximalSolver
 from monai_lipcar.transforms import EstimateNoise
 
 
@@ -45,8 +46,8 @@ def network(name: str, skeleton: Skeleton) -> torch.nn.Module:
 
 root = Path(monai_lipcar.bundle.bundle_root("ph2l_gentv"))
 measured = json.loads((root / "configs" / "metadata.json").read_text())["adaptive_prior"]
-rule, ratio = GuessRule(**measured["guess_rule"]), measured["alpha_rule"]["ratio"]
-print(rule, f"alpha over noise: {ratio}")
+rule, alpha_rule = GuessRule(**measured["guess_rule"]), AlphaRule(**measured["alpha_rule"])
+print(rule, alpha_rule, sep="\n")
 
 # %%
 # The sample study as it is, and with noise on the low dose. ``ph2l`` is inverted, ``pl2h`` is the end-to-end network.
@@ -70,7 +71,8 @@ for added in (0.0, 0.022):
     }
     row = {f"low dose, noise {sigma:.3f}\n{slice_.score(low)}": low}
     for name, guess in guesses.items():
-        alpha = ratio * (sigma**2 + sigma_pre**2) ** 0.5
+        alpha = alpha_rule.alpha((sigma**2 + sigma_pre**2) ** 0.5)
+        assert alpha is not None  # only a rule without a ratio leaves it open
         problem = LearnedInverseProblem(ph2l, low, GeneralizedTotalVariation(guess), alpha, pre=slice_.pre)
         image = ProximalSolver(max_iterations=10).solve(problem, low).image
         row[f"guess: {name}\n{slice_.score(image)}"] = image

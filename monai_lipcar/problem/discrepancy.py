@@ -50,28 +50,45 @@ class AlphaRule:
 
     .. math:: w = \sqrt{\sigma^2 + \kappa \rho^2}.
 
-    With a ratio, alpha is that times w: the weight that removes noise from an image is proportional to the noise.
-    Without, alpha is what leaves w as residual (:class:`DiscrepancyPrinciple`). Which of the two loses less is measured
+    With a ratio r and a scale s,
+
+    .. math:: \alpha = r \, \frac{w^2}{w + s}.
+
+    Without a scale that is r w: the weight that removes noise from an image is proportional to the noise. It removes as
+    much of what should stay, however little noise there is. The weight that loses least of an image whose differences
+    from voxel to voxel have a deviation d is proportional to the variance of the noise over d (Chang et al., 2000), as
+    long as the noise is the smaller of the two: the scale leads from the one to the other.
+
+    Without a ratio, alpha is what leaves w as residual (:class:`DiscrepancyPrinciple`). Which loses less is measured
     for each operator: where the operator passes on a fifth of a change, the residual hardly grows while the solution
     is smoothed away, so that a small error of w is a large one of alpha.
 
     Args:
         operator_error: rho, the root mean square of :math:`\Psi(x_H) - x_L` over the head on studies without noise.
         kappa: how much of it counts.
-        ratio: alpha over w; None for the discrepancy principle.
+        ratio: alpha over w, where w is large against the scale; None for the discrepancy principle.
+        scale: s, in the unit of w.
 
     Raises:
         ValueError: a number that is negative or not finite.
+
+    References:
+        S. G. Chang, B. Yu, M. Vetterli, "Adaptive wavelet thresholding for image denoising and compression", IEEE
+        Trans. Image Process. 9(9), 2000.
 
     Example:
         >>> rule = AlphaRule(operator_error=0.004, kappa=0.0, ratio=0.25)
         >>> rule.alpha(sigma=0.003), round(rule.discrepancy(sigma=0.003), 6)
         (0.00075, 0.005)
+        >>> rule = AlphaRule(operator_error=0.0, kappa=0.0, ratio=0.4, scale=0.02)
+        >>> [round(rule.alpha(sigma) / sigma, 3) for sigma in (0.005, 0.02, 0.06)]
+        [0.08, 0.2, 0.3]
     """
 
     operator_error: float
     kappa: float
     ratio: float | None = None
+    scale: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -82,9 +99,10 @@ class AlphaRule:
 
     def alpha(self, sigma: float) -> float | None:
         """The weight for this noise level; None where it has to be searched for."""
-        return (
-            None if self.ratio is None else self.ratio * math.hypot(sigma, math.sqrt(self.kappa) * self.operator_error)
-        )
+        if self.ratio is None:
+            return None
+        noise = math.hypot(sigma, math.sqrt(self.kappa) * self.operator_error)
+        return self.ratio * noise * (noise / (noise + self.scale)) if noise else 0.0
 
     def discrepancy(self, sigma: float) -> float:
         """The residual that noise and operator explain: w; with a ratio, which kappa belongs to, w for a kappa of 1."""

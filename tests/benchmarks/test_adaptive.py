@@ -22,11 +22,7 @@ from benchmarks.adaptive import (
     BY_THE_NOISE,
     CALIBRATED,
     FOUR,
-    METRICS,
-    RATIOS,
     UNDER,
-    WEIGHTS,
-    average,
     best_of_four,
     draw,
     fit,
@@ -34,28 +30,35 @@ from benchmarks.adaptive import (
     nearest,
     shortfalls,
 )
-from monai_lipcar.problem import GuessRule
+from benchmarks.adaptive_heads import METRICS, RATIOS, WEIGHTS, average
+from monai_lipcar.problem import AlphaRule, GuessRule
 
 SIGMAS = dict(zip(UNDER, (0.006, 0.012, 0.022, 0.033, 0.044, 0.066, 0.022), strict=True))
 PRE = 0.005
 
 
-def row(ssim: float, ratio: float = 0.3) -> dict[str, float]:
-    """Best at a ratio of 0.3."""
-    loss = math.log(ratio / 0.3) ** 2
+def row(ssim: float, ratio: float = 0.3, best: float = 0.3) -> dict[str, float]:
+    """Less than this SSIM the further a ratio is from the best one."""
+    loss = math.log(ratio / best) ** 2
     return {"ssim_head": ssim - loss, "psnr_head": 40.0 * (ssim - loss), "enhancement_recovery": 1.0 - ratio}
 
 
-def curve(sigma: float, error: float) -> dict[str, Any]:
-    """Mixtures with an SSIM of 0.9 at their best weight, that of GuessRule(error), which the four do not reach."""
+def curve(sigma: float, error: float, scale: float = 0.0) -> dict[str, Any]:
+    """Mixtures with an SSIM of 0.9 at the weight of GuessRule(error) and the alpha of AlphaRule(0, 0, 0.3, scale)."""
     best = GuessRule(error).end_to_end(sigma, PRE)
-    grid = {str(one): [row(0.9 - 0.4 * (one - best) ** 2, ratio) for ratio in RATIOS] for one in WEIGHTS}
+    noise = math.hypot(sigma, PRE)
+    at = 0.3 * noise / (noise + scale)
+    grid = {str(one): [row(0.9 - 0.4 * (one - best) ** 2, ratio, at) for ratio in RATIOS] for one in WEIGHTS}
     four = {"ph2l_tv": [row(0.7, ratio) for ratio in RATIOS], "physics_tv": grid["0.0"], "ph2l_gentv": grid["1.0"]}
     return {"sigma": sigma, "sigma_pre": PRE, **grid, **four, "nn_pl2h": [row(0.5)]}
 
 
-def curves(error: float) -> dict[str, dict[str, Any]]:
-    return {f"{head}, {condition}": curve(sigma, error) for head in "ab" for condition, sigma in SIGMAS.items()}
+def curves(error: float, scale: float = 0.0) -> dict[str, dict[str, Any]]:
+    return {f"{head}, {condition}": curve(sigma, error, scale) for head in "ab" for condition, sigma in SIGMAS.items()}
+
+
+def proportional(ratio: float) -> AlphaRule:
+    return AlphaRule(0.0, 0.0, ratio)
 
 
 def test_mean_over_the_heads_that_have_a_metric() -> None:
@@ -71,16 +74,23 @@ def test_the_four_have_their_best_alpha() -> None:
 
 def test_between_the_weights_and_the_ratios() -> None:
     example = curve(0.02, 0.01)
-    rules: list[Any] = [(0.25, 0.25), (0.18, 0.3), (GuessRule(0.01), 0.3)]
+    noise = math.hypot(0.02, PRE)
+    rules: list[Any] = [
+        (0.25, proportional(0.25)),
+        (0.18, proportional(0.3)),
+        (GuessRule(0.01), AlphaRule(0.0, 0.0, 0.6, scale=noise)),
+        (0.25, proportional(0.05)),
+    ]
     values = mixtures(example, rules, "ssim_head")
     best = GuessRule(0.01).end_to_end(0.02, PRE)
     assert values[0] == pytest.approx(example["0.25"][RATIOS.index(0.25)]["ssim_head"])
-    assert values[1:] == pytest.approx([0.9 - 0.4 * (0.18 - best) ** 2, 0.9], abs=0.003)
+    assert values[1:3] == pytest.approx([0.9 - 0.4 * (0.18 - best) ** 2, 0.9], abs=0.003)
+    assert math.isnan(values[3])  # beyond what was measured
 
 
 def test_how_far_a_rule_falls_short() -> None:
     measured = curves(0.01)
-    found = shortfalls(measured, [(0.0, 0.3), (1.0, 0.3)])
+    found = shortfalls(measured, [(0.0, proportional(0.3)), (1.0, proportional(0.3))])
     assert list(found) == list(UNDER)
     for condition, values in found.items():
         pre, end_to_end = (
@@ -92,14 +102,19 @@ def test_how_far_a_rule_falls_short() -> None:
 
 def test_the_rule_that_falls_short_least_is_found() -> None:
     measured = curves(0.015)
-    (guess, ratio), worst = fit(measured, BY_THE_NOISE)
+    (guess, alpha), worst = fit(measured, BY_THE_NOISE)
     assert isinstance(guess, GuessRule)
     assert guess.error == pytest.approx(0.015, rel=0.35)
-    assert ratio == pytest.approx(0.3, abs=0.011)
+    assert (alpha.ratio, alpha.scale) == (pytest.approx(0.3, abs=0.03), 0.0)
     assert worst < 0.005
     _, constant = fit(measured, "the same weight at every noise level")
     _, pre = fit(measured, "pre-dose image alone")
     assert worst < constant < pre
+    measured = curves(0.015, scale=0.01)
+    (_, alpha), worst = fit(measured, BY_THE_NOISE)
+    assert (alpha.ratio, alpha.scale) == (pytest.approx(0.3, abs=0.04), pytest.approx(0.01, rel=0.3))
+    _, proportionate = fit(measured, "by the noise, alpha in proportion to it")
+    assert worst < 0.005 < proportionate
 
 
 def test_the_closest_condition() -> None:

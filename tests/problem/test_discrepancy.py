@@ -57,6 +57,18 @@ def test_alpha_in_proportion_or_to_be_searched_for() -> None:
     assert AlphaRule(operator_error=0.03, kappa=1.0).alpha(0.04) is None
     assert AlphaRule(operator_error=0.03, kappa=1.0, ratio=0.2).alpha(0.04) == pytest.approx(0.01)
     assert AlphaRule(operator_error=0.03, kappa=0.0, ratio=0.2).alpha(0.04) == pytest.approx(0.008)
+    assert AlphaRule(operator_error=0.03, kappa=0.0, ratio=0.2).alpha(0.0) == 0.0
+
+
+def test_alpha_falls_with_the_variance_of_little_noise() -> None:
+    rule = AlphaRule(operator_error=0.03, kappa=1.0, ratio=0.2, scale=0.05)
+    assert rule.alpha(0.04) == pytest.approx(0.2 * 0.05 * 0.5)  # noise and error of the operator together are 0.05
+    rule = AlphaRule(operator_error=0.0, kappa=0.0, ratio=0.2, scale=0.05)
+    alphas = [rule.alpha(sigma) for sigma in (0.0, 1e-4, 2e-4, 50.0, 100.0)]
+    assert all(alpha is not None for alpha in alphas)
+    assert alphas[0] == 0.0
+    assert alphas[2] / alphas[1] == pytest.approx(4.0, rel=0.01)  # type: ignore[operator]
+    assert alphas[4] / alphas[3] == pytest.approx(2.0, rel=0.01)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
