@@ -53,7 +53,7 @@ from monai_lipcar.cli_options import (
     Workers,
     WriteDicom,
 )
-from monai_lipcar.cli_show import print_table, show_result, show_results
+from monai_lipcar.cli_show import print_table, show_result, show_results, tell
 from monai_lipcar.errors import ConfigurationError, LipcarError
 from monai_lipcar.log import log_to, quiet_libraries
 
@@ -178,7 +178,7 @@ def phantom(
         vary_scanner=vary_scanner,
         workers=workers,
     )
-    _tell({"dataset": str(out), "studies": [path.name for path in paths]}, f"{len(paths)} studies in {out}", as_json)
+    tell({"dataset": str(out), "studies": [path.name for path in paths]}, f"{len(paths)} studies in {out}", as_json)
 
 
 @app.command("simulate-dose")
@@ -202,7 +202,7 @@ def simulate_dose(
     )
     for failure in failures:
         typer.echo(str(failure), err=True)
-    _tell({"dataset": str(out), "studies": done}, f"{len(done)} studies in {out}", as_json)
+    tell({"dataset": str(out), "studies": done}, f"{len(done)} studies in {out}", as_json)
     raise typer.Exit(1 if failures else 0)
 
 
@@ -395,8 +395,4 @@ def package(
 
     made = package_bundle(bundle.value, out, overwrite)
     places = {"bundle": bundle.value, "folder": str(made.folder), "archive": str(made.archive)}
-    _tell({**places, "weights_sha256": made.weights_sha256}, f"{made.folder}\n{made.archive}", as_json)
-
-
-def _tell(content: dict[str, Any], text: str, as_json: bool) -> None:
-    typer.echo(json.dumps(content) if as_json else text)
+    tell({**places, "weights_sha256": made.weights_sha256}, f"{made.folder}\n{made.archive}", as_json)

@@ -12,12 +12,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import typer
 
-__all__ = ["print_table", "show_result", "show_results"]
+__all__ = ["print_table", "show_result", "show_results", "tell"]
+
+
+def tell(content: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print what a command made: ``content`` as JSON for a script, ``text`` for a reader."""
+    typer.echo(json.dumps(content) if as_json else text)
 
 
 def show_results(

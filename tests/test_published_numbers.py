@@ -113,9 +113,10 @@ def test_a_race_of_the_solvers_is_shown(publish: ModuleType) -> None:
 
 
 def test_images_of_two_solvers_are_shown(publish: ModuleType) -> None:
-    found = {"slices": ["rat-0002:5", "mni152-0002:5"], "alpha": 0.004, "psnr_head_difference": -0.0123}
-    table = publish.quality_table({"bundles": {"ph2l_tv": {"levels": {"0.033": found, "0.066": {"alpha": 0.01}}}}})
-    assert table.splitlines()[2:] == ["| `ph2l_tv`, noise 0.033 | 2 | 0.0040 | -0.012 |"]
+    alphas = {"alpha_adam": 0.004, "alpha_proximal": 0.005}
+    found = {"slices": ["rat-0002:5", "mni152-0002:5"], **alphas, "psnr_head_difference": -0.0123}
+    table = publish.quality_table({"bundles": {"ph2l_tv": {"levels": {"0.033": found, "0.066": alphas}}}})
+    assert table.splitlines()[2:] == ["| `ph2l_tv`, noise 0.033 | 2 | 0.0040 | 0.0050 | -0.012 |"]
 
 
 def test_a_whole_study_is_shown(publish: ModuleType) -> None:

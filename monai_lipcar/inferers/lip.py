@@ -187,9 +187,7 @@ class LIPInferer(Inferer):
             raise ConfigurationError(f"precision: expected 'float32' or 'auto', got {precision!r}")
         self.precision = precision
         if guess_rule is not None and not callable(guess):
-            raise ConfigurationError(
-                f"guess_rule: it weighs the image of an end-to-end network, but guess is {guess!r}"
-            )
+            raise ConfigurationError(f"guess_rule: it weighs an end-to-end network's image, but guess is {guess!r}")
         self.alpha: float | Literal["auto"] = "auto" if alpha == "auto" else float(alpha)
         self.alpha_rule = _as_rule(AlphaRule, "alpha_rule", alpha_rule)
         self.prior = TotalVariation() if prior is None else prior

@@ -135,26 +135,6 @@ def test_min_foreground_and_usable_slices_decide_what_is_kept(cohort: Path) -> N
     assert {marked[index]["slice_index"] for index in range(len(marked))} == {1, 4}
 
 
-def test_samples_in_three_dimensions(cohort: Path) -> None:
-    def mark(data: dict[str, Any]) -> dict[str, Any]:
-        return {**data, "usable_slices": [True, True, True, True, False, True]}
-
-    slices, volumes = _dataset(cohort), _dataset(cohort, depth=4)
-    assert len(volumes) == len(slices) == 12
-    whole = {study.study_id: _load()(study.to_dict()) for study in find_studies(cohort)}
-    sample = volumes[0]
-    assert (sample["study_id"], sample["slice_index"]) == ("s-0", 1)
-    for key in KEYS:
-        assert sample[key].shape == (1, 16, 16, 4)
-        volume = whole["s-0"][key].numpy().swapaxes(2, 3)  # the slices are on axis 1
-        # its own is the third, and the first slice of the volume stands for the one before it
-        np.testing.assert_allclose(sample[key].numpy(), volume[..., [0, 0, 1, 2]], rtol=5e-4, atol=1e-7)
-        assert torch.equal(sample[key][..., 2], slices[0][key])
-    assert Count.calls.total() == 3 + 3  # the cache is that of the slices; the others are of this test
-    marked = _dataset(cohort, _load(mark), depth=3)
-    assert {marked[index]["slice_index"] for index in range(len(marked))} == {1, 2}
-
-
 def test_second_start_does_not_preprocess(cohort: Path) -> None:
     preprocessing = _load()
     first = _dataset(cohort, preprocessing)

@@ -165,7 +165,7 @@ def test_how_alpha_was_chosen() -> None:
     assert record["alpha"] == record["alpha_choice"]["alpha"] == 0.003
     assert record["alpha_choice"] == {
         **{"alpha": 0.003, "sigma": 0.01, "wanted": 0.0107, "reached": 0.0108},
-        "rule": {"operator_error": 0.003, "kappa": 1.5, "ratio": None},
+        "rule": {"operator_error": 0.003, "kappa": 1.5, "ratio": None, "scale": 0.0},
         **{"status": "met", "solves": 4, "network_evaluations": 31, "slices": [2, 3]},
     }
     assert json.loads(json.dumps(record)) == record

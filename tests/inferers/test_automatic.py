@@ -307,9 +307,7 @@ def test_a_guess_by_the_noise_for_a_prior_across_the_slices() -> None:
 
 @pytest.mark.parametrize("guess", [None, "pre"])
 def test_a_rule_needs_an_end_to_end_network(guess: str | None) -> None:
-    with pytest.raises(
-        ConfigurationError, match="guess_rule: it weighs the image of an end-to-end network, but guess is"
-    ):
+    with pytest.raises(ConfigurationError, match="guess_rule: it weighs an end-to-end network's image, but guess is"):
         make_inferer(**{**ADAPTIVE, "guess": guess})
 
 
