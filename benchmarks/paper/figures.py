@@ -115,7 +115,7 @@ def _operators(plan: Plan, folder: Path) -> list[Path]:
 
 
 def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> list[Path]:
-    """Figure 7: SSIM against the noise level; alpha of the schedule solid, chosen on validation slices dashed."""
+    """Figure 7: SSIM against the noise level; alpha chosen on validation slices solid, of the schedule dashed."""
     figure = _figure(10, 7.5)
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
     drawn = 0
@@ -123,9 +123,9 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
         for column, protocol in enumerate(plan.protocols):
             place = axes[row, column]
             for approach, details in APPROACHES.items():
-                for rule, style in (("schedule", "-"), ("validation", "--")):
-                    if rule == "validation" and details.bundle is None:
-                        continue
+                # what has no alpha stands under the schedule
+                rules = ("schedule",) if details.bundle is None else ("validation", "schedule")
+                for rule in rules:
                     points = [
                         (cell["noise_level"], cell["ours"])
                         for cell in content["cells"]
@@ -134,9 +134,9 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
                         if cell["ours"] is not None
                     ]
                     drawn += len(points)
-                    first = rule == "schedule"
-                    look = {"color": COLORS[approach], "linestyle": style, "linewidth": 1.4, "markersize": 5}
-                    look |= {"label": details.label, "marker": MARKERS[approach]} if first else {}
+                    first = rule == rules[0]
+                    look = {"color": COLORS[approach], "marker": MARKERS[approach], "linewidth": 1.4, "markersize": 5}
+                    look |= {"label": details.label} if first else {"linestyle": "--", "markerfacecolor": "none"}
                     place.plot([level for level, _ in points], [value for _, value in points], **look)
             place.grid(alpha=0.3)
             place.set_title(_protocol_title(plan, protocol), fontsize=10)
@@ -148,7 +148,7 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
         return []
     figure.suptitle(
         f"{anatomy}: mean over {len(plan.names(anatomy, count=plan.settings.sweep_slices))} test slices; "
-        "solid: alpha of the schedule, dashed: chosen on validation slices"
+        "solid: alpha chosen on validation slices, dashed: of the schedule"
     )
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
@@ -240,7 +240,7 @@ def _example(plan: Plan, anatomy: str, tumor: bool, folder: Path) -> list[Path]:
 
 
 def _zoom(plan: Plan, anatomy: str, folder: Path) -> list[Path]:
-    """The lesion of the example at the main noise levels and the highest one, alpha of the schedule."""
+    """The lesion of the example at the main noise levels and the highest one."""
     name = example(plan, anatomy, tumor=True)
     sample = plan.evaluator.slices[anatomy]["test"].load([name], denoised=True)[0]
     marked = sample["lesion"] if bool(sample["lesion"].any()) else sample["head"]
@@ -258,13 +258,13 @@ def _zoom(plan: Plan, anatomy: str, folder: Path) -> list[Path]:
             row.append(Panel(APPROACHES[approach].label, _volume(image[cut]), note=note, window=False))
         rows.append(row)
     file = folder / f"lesion-{anatomy}.png"
-    title = f"{name}, lesion, paper protocol, alpha of the schedule"
+    title = f"{name}, lesion, paper protocol"
     return [study_figure(rows, file, title, 0, 2, _affine(plan, anatomy, name))]
 
 
 def _image(plan: Plan, anatomy: str, name: str, sample: Sample, approach: str, level: float) -> torch.Tensor:
-    """An approach's image (1, H, W), kept on disk."""
-    job = plan.job(anatomy, "paper", level, approach)
+    """An approach's image (1, H, W), kept on disk; alpha by validation, while that is not finished of the schedule."""
+    job = plan.job(anatomy, "paper", level, approach, "validation") or plan.job(anatomy, "paper", level, approach)
     assert job is not None
     file = plan.settings.output / "shown" / f"{digest([plan.evaluator.key(job), name])}.npy"
     if not file.is_file():
