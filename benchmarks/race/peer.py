@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import nn
+from torch import library, nn
 
 from monai_lipcar.problem import LearnedInverseProblem, frozen
 
@@ -37,7 +37,7 @@ def load_deepinv() -> Any | None:
         # its compiled part was built for another torch (with CUDA). The Python part, which is all that deepinv needs
         # here, is imported once the two operators are declared that it registers something for
         for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return importlib.import_module("deepinv")
 
 

@@ -13,7 +13,7 @@
 from monai_lipcar.dicom.derived import KINDS, Source, write_derived
 from monai_lipcar.dicom.importing import Examination, Imported, find_examinations, import_examination
 from monai_lipcar.dicom.pipeline import FolderRun, SeriesChoice, run_folder
-from monai_lipcar.dicom.results import EXTRA_SERIES, write_derived_series
+from monai_lipcar.dicom.results import write_derived_series
 from monai_lipcar.dicom.rules import DEFAULT_RULES, SeriesRules, load_rules
 from monai_lipcar.dicom.selection import Pick, pick_series
 from monai_lipcar.dicom.series import Series, scan_folder
@@ -21,7 +21,6 @@ from monai_lipcar.dicom.volume import read_volume, slices_of
 
 __all__ = [
     "DEFAULT_RULES",
-    "EXTRA_SERIES",
     "KINDS",
     "Examination",
     "FolderRun",

@@ -29,9 +29,10 @@ from monai_lipcar.data.studies import MEMBERS
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.handlers import add_failures
 from monai_lipcar.physics.acquisition import Acquisition
+from monai_lipcar.volumes import EXTRA_VOLUMES
 
 from .importing import INPUTS, Examination, Imported, find_examinations, import_examination
-from .results import EXTRA_SERIES, write_derived_series
+from .results import write_derived_series
 from .rules import load_rules
 from .series import Series, scan_folder
 
@@ -97,8 +98,8 @@ def run_folder(
     Raises:
         LipcarError: nothing could be run at all.
     """
-    if unknown := sorted({*also} - {*EXTRA_SERIES}):
-        raise ConfigurationError(f"expected derived series among {', '.join(EXTRA_SERIES)}, got {', '.join(unknown)}")
+    if unknown := sorted({*also} - {*EXTRA_VOLUMES}):
+        raise ConfigurationError(f"expected derived series among {', '.join(EXTRA_VOLUMES)}, got {', '.join(unknown)}")
     root, results = Path(folder).expanduser(), Path(out).expanduser()
     given = {**(acquisition or {}), **({} if dose_fraction is None else {"dose_fraction": dose_fraction})}
     choice = choice or SeriesChoice()

@@ -25,19 +25,17 @@ from monai_lipcar.data.atomic import new_folder, read_json, write_json
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput, refuse_links
 from monai_lipcar.errors import StudyError
-from monai_lipcar.volumes import EXTRA_VOLUMES, result_volumes
+from monai_lipcar.volumes import result_volumes
 
 from .derived import Source, write_derived
 from .header import words
 from .series import Series
 from .volume import slices_of
 
-__all__ = ["EXTRA_SERIES", "write_derived_series"]
+__all__ = ["write_derived_series"]
 
 logger = logging.getLogger(__name__)
 
-EXTRA_SERIES = EXTRA_VOLUMES
-"""Series that are written on demand."""
 _MANIFEST = "derived.json"
 
 
