@@ -96,15 +96,22 @@ def test_residual_and_record(client: Any, cohort: Path, tmp_path: Path) -> None:
     assert "for research use only" in record["notice"]
 
 
-def test_the_latest_result_is_not_computed_again(client: Any) -> None:
-    def seconds(**params: Any) -> float:
-        return float(ask(client, "physics_tv", output="json", **QUICK, **params).json()["seconds"])
+def test_the_latest_result_is_not_computed_again(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lib import task
 
-    first = seconds(alpha=0.01)
-    assert seconds(alpha=0.01) == first
-    assert seconds(alpha=0.01, volume="residual") == first
-    assert seconds(alpha=0.02) != first
-    assert seconds(alpha=0.01) != first  # not the latest any more
+    written = []
+
+    def watched(name: str, dataset_dir: Path, output_dir: Path, **options: Any) -> Any:
+        run = run_studies(name, dataset_dir, output_dir, **options)
+        written.append((output_dir / "rat_low" / "result.json").stat().st_mtime_ns)
+        return run
+
+    run_studies = task.run_studies
+    monkeypatch.setattr(task, "run_studies", watched)
+    for params in ({"alpha": 0.011}, {"alpha": 0.011, "volume": "residual"}, {"alpha": 0.012}, {"alpha": 0.011}):
+        assert ask(client, "physics_tv", **QUICK, **params).status_code == 200
+    first, again, other, not_the_latest_any_more = written
+    assert again == first < other < not_the_latest_any_more
 
 
 def test_the_image_before_contrast_is_found_by_its_name(client: Any) -> None:
