@@ -131,13 +131,15 @@ def load_weights(
             f"{len(unexpected)} unknown, {len(shapes)} of another shape, e.g. {(missing + unexpected + shapes)[:3]}; "
             "check the network's in_channels, spatial_dims and skeleton, or use the bundle the file came from"
         )
-    skeleton, wanted = notes.get("skeleton"), getattr(network, "skeleton", None)
-    if skeleton is None and older is not None and not getattr(network, "dosed", True):
-        skeleton = "physics or extrapolation"
-    if skeleton is not None and wanted is not None and skeleton != wanted:
+    noted, wanted = notes.get("skeleton"), getattr(network, "skeleton", None)
+    skeletons = [] if noted is None else [noted]
+    if noted is None and older is not None and not getattr(network, "dosed", True):
+        skeletons = ["physics", "extrapolation"]  # one of those that have a dose fraction, which it does not say
+    if skeletons and wanted is not None and wanted not in skeletons:
         raise WeightsError(
-            f"weights file {path} was trained on the skeleton {skeleton!r}, but the network is set to {wanted!r}; "
-            f"pass --skeleton {skeleton}, or weights that were trained on {wanted!r}"
+            f"weights file {path} was trained on the skeleton {' or '.join(map(repr, skeletons))}, but the network is "
+            f"set to {wanted!r}; pass {' or '.join(f'--skeleton {name}' for name in skeletons)}, or weights that were "
+            f"trained on {wanted!r}"
         )
     single = older.item() if older is not None else notes.get("dose_fraction", trained_fraction)
     trained = notes.get("dose_fractions", None if single is None else [single, single])
