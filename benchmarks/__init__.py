@@ -9,3 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """Measurements: the reproduction of the paper, and comparisons of speed and accuracy. No part of the package."""
+
+from __future__ import annotations
+
+import os
+
+# before torch, which reads it when it is loaded: threads that wait for each other would keep the cores busy
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

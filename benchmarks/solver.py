@@ -25,15 +25,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))  # run as a script, too
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, which reads it when it is loaded
+
+import torch  # noqa: E402
 
 import monai_lipcar  # noqa: E402
 from benchmarks.paper.parts import Parts  # noqa: E402

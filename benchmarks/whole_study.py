@@ -32,11 +32,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from monai.transforms import LoadImage
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))  # run as a script, too
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, which reads it when it is loaded
+
+import torch  # noqa: E402
+from monai.transforms import LoadImage  # noqa: E402
 
 import monai_lipcar  # noqa: E402
 from benchmarks.paper.parts import Parts  # noqa: E402
@@ -138,7 +139,6 @@ def run(chosen: argparse.Namespace, anatomy: tuple[str, dict[str, Any]] = ANATOM
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +38,6 @@ SHIP = "put the operators of --weights train into their bundles: weights, checks
 
 def main() -> None:
     """Run it."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("benchmarks.paper").setLevel(logging.INFO)
     quiet_readers()

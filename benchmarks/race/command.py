@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +34,6 @@ def command_line(
         logger: the benchmark's.
         slices, bundles, levels: defaults.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for the processes that it starts
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
     quiet_readers()
