@@ -29,7 +29,7 @@ from .cohort import Split
 from .evaluation import ROWS, Evaluator
 from .plan import Plan, Task
 from .protocols import protocols
-from .settings import Settings
+from .settings import RESULTS, Settings
 from .slices import Slices, load_sections
 
 __all__ = ["Reproduction", "share_of", "to_json", "write_cohorts"]
@@ -87,14 +87,14 @@ class Reproduction:
         """Write results, figures and page from what is finished."""
         content = self.content()
         folder = self.settings.results
-        write_text(folder / "paper.json", to_json(content))
+        write_text(folder / RESULTS, to_json(content))
         write_text(folder / "paper.csv", tables.to_csv(content["cells"]))
         self.evaluator.parts.publish(folder / ROWS)
         drawn = figures.draw(self.plan, content)
         page.write(self.settings, content)
         cells = tables.cells(self.plan)
         measured = sum(cell["ours"] is not None for cell in cells)
-        logger.info("%d of %d cells are measured: %s", measured, len(cells), folder / "paper.json")
+        logger.info("%d of %d cells are measured: %s", measured, len(cells), folder / RESULTS)
         logger.info("%d figures: %s; page: %s", len(drawn), self.settings.images, self.settings.page)
 
     def content(self) -> dict[str, Any]:

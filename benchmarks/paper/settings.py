@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["OPERATORS", "REPOSITORY", "Cohort", "Settings", "full", "quick"]
+__all__ = ["OPERATORS", "REPOSITORY", "RESULTS", "Cohort", "Settings", "full", "quick"]
 
 OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+RESULTS = "paper.json"
+"""In the folder of the results."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ tolerance of daily use:
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +37,7 @@ from monai_lipcar.problem import LearnedInverseProblem, ProximalSolver, TotalVar
 
 from .evaluation import Evaluator
 from .parts import Parts
+from .settings import RESULTS
 from .slices import Sample
 
 __all__ = ["run", "slope"]
@@ -66,12 +68,16 @@ def run(evaluator: Evaluator, name: str, anatomy: str, compute: bool = True) -> 
         name: the slice.
         anatomy: its cohort.
         compute: False only looks, and returns None where an experiment is missing.
+
+    With ``go_on`` the published result is taken where it is of the same slice, weights and settings.
     """
     settings = evaluator.settings
     sample = evaluator.slices[anatomy]["test"].load([name])[0]
+    result: dict[str, Any] = {"slice": f"{anatomy} {name}", "side": settings.theory_side, "alpha": ALPHA}
+    if settings.go_on and (published := _published(evaluator, result)):
+        return published
     experiment = Experiment(evaluator, _square(sample, settings.theory_side)) if compute else None
     parts = Parts(settings.output / "theory")
-    result: dict[str, Any] = {"slice": f"{anatomy} {name}", "side": settings.theory_side, "alpha": ALPHA}
     for part in tqdm(("stability", "convergence", "rate"), desc="theory", unit="experiment", disable=not compute):
         key = {
             **{"format": FORMAT, "part": part, "slice": name, "side": settings.theory_side, "alpha": ALPHA},
@@ -86,6 +92,20 @@ def run(evaluator: Evaluator, name: str, anatomy: str, compute: bool = True) -> 
             parts.store(key, content)
         result[part] = content
     return result
+
+
+def _published(evaluator: Evaluator, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The theory of ``paper.json``, if it is of what is wanted, from the same weights, seed and number of steps."""
+    settings = evaluator.settings
+    try:
+        content: dict[str, Any] = json.loads((settings.results / RESULTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    found: dict[str, Any] | None = content["theory"]
+    if found is None or content["seed"] != settings.seed:
+        return None
+    same = {key: found[key] for key in wanted} == wanted and len(found["rate"]["delta"]) == settings.theory_steps
+    return found if same and content["weights"]["sha256"]["ph2l"] == evaluator.networks.sha256("ph2l") else None
 
 
 class Experiment:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.paper import tables, training, training_cohort
+from benchmarks.paper import tables, theory, training, training_cohort
 from benchmarks.paper.approaches import APPROACHES, Networks
 from benchmarks.paper.evaluation import Evaluator, Rows
 from benchmarks.paper.parts import Parts
@@ -136,6 +136,33 @@ def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: 
         file.name for file in settings.images.iterdir()
     }
     assert "## Table 1" in settings.page.read_text(encoding="utf-8")
+
+
+def test_the_published_theory_outlives_the_folder_of_what_is_finished(
+    reproduction: Reproduction, settings: Settings, tmp_path: Path
+) -> None:
+    (name,) = reproduction.plan.names("random", count=1)
+    found = {"slice": f"random {name}", "side": settings.theory_side, "alpha": theory.ALPHA}
+    found["rate"] = {"delta": [1.0] * settings.theory_steps}
+    content = {
+        "seed": settings.seed,
+        "weights": {"sha256": {"ph2l": reproduction.networks.sha256("ph2l")}},
+        "theory": found,
+    }
+    (tmp_path / "paper.json").write_text(json.dumps(content), encoding="utf-8")
+    # nothing is finished with this cap of the solver
+    other = replace(settings, results=tmp_path, theory_iterations=settings.theory_iterations + 1)
+
+    def published(settings: Settings) -> object:
+        return theory.run(fresh(reproduction, settings), name, "random", compute=False)
+
+    assert published(other) is None
+    with_published = replace(other, go_on=True)
+    assert published(with_published) == found
+    assert published(replace(with_published, seed=settings.seed + 1)) is None
+    assert published(replace(with_published, theory_steps=settings.theory_steps + 1)) is None
+    (tmp_path / "paper.json").write_text(json.dumps({**content, "theory": None}), encoding="utf-8")
+    assert published(with_published) is None
 
 
 def test_trainings_are_the_bundles_own(settings: Settings) -> None:
