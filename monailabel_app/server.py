@@ -13,8 +13,9 @@
 from __future__ import annotations
 
 import json
+import traceback
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
 from lib.stand_ins import provide
 
@@ -30,6 +31,26 @@ __all__ = ["app"]
 async def not_json(request: Request, error: json.JSONDecodeError) -> JSONResponse:
     """Parameters that are no JSON."""
     return JSONResponse({"detail": f"params: expected a JSON object ({error})"}, status_code=400)
+
+
+@app.exception_handler(TypeError)
+@app.exception_handler(ValueError)
+async def not_an_object(request: Request, error: Exception) -> JSONResponse:
+    """Parameters that are JSON but no object, which MONAI Label's endpoint adds to the request before anything else."""
+    if traceback.extract_tb(error.__traceback__)[-1].name != "run_inference":
+        raise error
+    return JSONResponse({"detail": 'params: expected a JSON object, such as {"alpha": 0.004}'}, status_code=400)
+
+
+@app.exception_handler(HTTPException)
+async def mistaken(request: Request, error: HTTPException) -> JSONResponse:
+    """No image at all, and DICOM SEG, for which MONAI Label has 500."""
+    detail, status = error.detail, error.status_code
+    if str(detail).startswith("Neither Image nor File"):
+        detail, status = "image: expected the id of an image of the datastore, got nothing", 400
+    elif str(detail).startswith("DICOM SEG"):
+        detail, status = "output: expected 'image', 'json' or 'all': a volume of numbers is no DICOM SEG", 400
+    return JSONResponse({"detail": detail}, status_code=status, headers=error.headers)
 
 
 @app.exception_handler(ImageNotFoundException)

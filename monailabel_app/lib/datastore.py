@@ -20,13 +20,18 @@ from monailabel.datastore.local import LocalDatastore
 
 __all__ = ["NamedDatastore"]
 
+_VOLUMES = (".nii.gz", ".nii", ".nrrd")
+"""File formats that the datastore finds again when it reads its folder."""
+
 
 class NamedDatastore(LocalDatastore):
     """MONAI Label's folder of images; it would write to any place that an id leads to, and over images that it has."""
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Take an image in; answers 400 to an id that cannot name a file, and 409 to one that is taken."""
+        """Take an image in; answers 400 to an id that cannot name a file and to no volume, 409 to a taken id."""
         _check_name("id of an image", image_id)
+        if not image_filename.endswith(_VOLUMES):
+            raise HTTPException(400, f"image {image_id!r}: expected a file that ends with {', '.join(_VOLUMES)}")
         if image_id in self.list_images():
             raise HTTPException(409, f"there is an image {image_id!r} already; remove it first, or choose another id")
         return str(super().add_image(image_id, image_filename, image_info))

@@ -180,9 +180,15 @@ def test_bad_parameters(params: dict[str, Any], expected: str, client: Any) -> N
     assert expected in refused(ask(client, "ph2l_tv", **params), 400)
 
 
-def test_parameters_that_are_no_json(client: Any) -> None:
-    answer = client.post("/infer/ph2l_tv?image=rat_low", data={"params": "{alpha: 1}"})
+@pytest.mark.parametrize("params", ["{alpha: 1}", "[1]", "null", "7", '"alpha"', '[["alpha"]]'])
+def test_parameters_that_are_no_json_object(params: str, client: Any) -> None:
+    answer = client.post("/infer/ph2l_tv?image=rat_low", data={"params": params})
     assert "params: expected a JSON object" in refused(answer, 400)
+
+
+def test_requests_that_cannot_be_meant(client: Any) -> None:
+    assert "image: expected the id" in refused(client.post("/infer/physics_tv", data={"params": "{}"}), 400)
+    assert "no DICOM SEG" in refused(ask(client, "physics_tv", output="dicom_seg", **QUICK), 400)
 
 
 def test_operators_have_no_alpha(client: Any) -> None:
@@ -238,6 +244,13 @@ def test_uploads_stay_in_the_folder(image: str, client: Any, images: Path) -> No
     answer = client.put("/datastore/label", params={"image": "rat_low", "tag": image}, files=files)
     assert "tag of a result: expected letters, digits" in refused(answer, 400)
     assert sorted(images.parent.rglob("*.nii.gz")) == before
+
+
+def test_what_is_no_volume_is_not_taken(client: Any, images: Path) -> None:
+    answer = client.put("/datastore/image?image=notes", files={"file": ("notes.txt", b"nothing to see")})
+    assert "image 'notes': expected a file that ends with .nii.gz, .nii, .nrrd" in refused(answer, 400)
+    assert "notes" not in client.get("/datastore/?output=all").text
+    assert list(images.glob("notes*")) == []
 
 
 def test_images_are_never_replaced(client: Any, images: Path) -> None:
