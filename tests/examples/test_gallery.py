@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -144,6 +145,15 @@ def test_iodine(run_example: Any) -> None:
 def test_example_runs(run_example: Any, name: str) -> None:
     """With a figure; the documentation runs them too, when it is built."""
     assert run_example(name)["figures"] >= 1
+
+
+def test_names_say_what_is_inverted_with_what() -> None:
+    """``problem_prior_solver``, after a number where the order matters."""
+    pattern = re.compile(r"plot_(\d_)?[a-z0-9]+_(tv|gentv|adaptive|wavelet)_(proximal|fista)")
+    named = {path.stem for path in GALLERY.glob("plot_*.py") if pattern.fullmatch(path.stem)}
+    inverting = {path.stem for path in GALLERY.glob("plot_*.py") if "Solver" in path.read_text(encoding="utf-8")}
+    assert named == inverting
+    assert len(named) >= 8
 
 
 @pytest.mark.parametrize("path", sorted(GALLERY.glob("plot_*.py")), ids=lambda path: path.stem)

@@ -70,7 +70,9 @@ questions = {
 }
 figure, axes = plt.subplots(1, len(questions), figsize=(11, 2.6), sharey=True)
 for place, (key, label) in zip(axes, questions.items(), strict=True):
-    place.barh(list(images), [scores[name][key] for name in images], color="0.6")
+    bars = place.barh(list(images), [scores[name][key] for name in images], color="0.6")
+    place.bar_label(bars, fmt="%.2g", padding=3, fontsize=8)
+    place.margins(x=0.25)
     place.set_title(label, fontsize=9)
 axes[0].invert_yaxis()
 axes[3].set_xlim(0.0, 10.0)
