@@ -12,13 +12,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import re
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
+from sphinx.errors import ExtensionError
+from sphinx.pycode import ModuleAnalyzer
 
 import monai_lipcar
 
@@ -81,6 +85,25 @@ def escape_shapes(app: Any, what: str, name: str, obj: Any, options: Any, lines:
     lines[:] = [re.sub(r"(``.*?``)|\*(?=spatial\b)", lambda found: found[1] or r"\*", line) for line in lines]
 
 
+def keep_constant(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Constants belong into the reference; autodoc looks for their text in the module that exports them only."""
+    return False if name.isupper() and not name.startswith("_") else None
+
+
+def describe_constant(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Take the text of a constant from the module that defines it."""
+    package, _, constant = name.rpartition(".")
+    if what != "data" or not constant.isupper():
+        return
+    exporting = importlib.import_module(package)
+    below = [module.name for module in pkgutil.iter_modules(getattr(exporting, "__path__", []), f"{package}.")]
+    for module in (package, *below):
+        if text := ModuleAnalyzer.for_module(module).find_attr_docs().get(("", constant)):
+            lines[:] = text
+            return
+    raise ExtensionError(f"{name} is exported, but no text is below it")
+
+
 def _fraction(found: re.Match[str]) -> str:
     return f"{found[1]}{{{found[2]}}}" + (f"{{{found[3]}}}" if found[3] else "")
 
@@ -100,4 +123,6 @@ def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     app.add_css_file("math.css")
+    app.connect("autodoc-skip-member", keep_constant)
+    app.connect("autodoc-process-docstring", describe_constant)
     app.connect("autodoc-process-docstring", escape_shapes)

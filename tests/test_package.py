@@ -12,7 +12,11 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
+import importlib
+import itertools
+import pkgutil
 import re
 import subprocess
 import sys
@@ -144,6 +148,34 @@ def pinned_in(file: str) -> set[str]:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert [pin for pin in pins if not re.match(r"^[a-z0-9-]+==[^\s+]+( ; .+)?$", pin)] == []
     return {pin.partition("==")[0] for pin in pins}
+
+
+def rooms() -> list[str]:
+    """The packages inside the package, and the modules at its top that are for use from Python."""
+    packages = pkgutil.walk_packages(monai_lipcar.__path__, "monai_lipcar.")
+    modules = [f"monai_lipcar.{name}" for name in ("bundle", "bundle_package", "check", "errors", "simulate")]
+    return [*(module.name for module in packages if module.ispkg and "template" not in module.name), *modules]
+
+
+def test_the_reference_has_every_room() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    told = re.findall(r"automodule:: (\S+)", reference)
+    assert sorted(told) == sorted(rooms())
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_exported_constants_are_explained(room: str) -> None:
+    """By a text below them, where they are defined: the reference shows it."""
+    module = importlib.import_module(room)
+    files = sorted(Path(str(module.__file__)).parent.glob("*.py")) if hasattr(module, "__path__") else []
+    explained = set()
+    for file in files or [Path(str(module.__file__))]:
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        for statement, text in itertools.pairwise(body):
+            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(text, ast.Expr):
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                explained |= {target.id for target in targets if isinstance(target, ast.Name)}
+    assert {name for name in getattr(module, "__all__", ()) if name.isupper()} - explained == set()
 
 
 def test_constraints_pin_every_requirement_exactly() -> None:

@@ -27,6 +27,7 @@ __all__ = ["FAILURES_FILE", "add_failures", "read_failures", "write_failures"]
 logger = logging.getLogger(__name__)
 
 FAILURES_FILE = "failures.json"
+"""In the output folder, while there are studies without a result: why each of them failed."""
 
 
 def read_failures(output_dir: str | Path) -> dict[str, str]:

@@ -27,6 +27,7 @@ from monai_lipcar.networks import file_sha256
 __all__ = ["SCHEMA_VERSION", "configuration_changes", "input_hashes", "objective_history", "result_record"]
 
 SCHEMA_VERSION = "1.5"
+"""Of the format of ``result.json``."""
 _NOTICE = "simulated image, for research use only, not for diagnosis"
 _HISTORY_POINTS = 32
 """Iterations of which a record keeps the objective, at most: enough for a curve, few enough for a file."""

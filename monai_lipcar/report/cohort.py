@@ -32,6 +32,7 @@ from .study import REPORT_FILE
 __all__ = ["INDEX_FILE", "StudyRow", "study_rows", "write_index"]
 
 INDEX_FILE = "index.html"
+"""In the output folder: the page of all studies, the most concerning first."""
 TABLE_FILE = "studies.csv"
 _ORDER = ("failed", "out_of_domain", "look", "not_judged", "explained")
 

@@ -34,6 +34,7 @@ __all__ = ["REPORT_FILE", "finished_studies", "study_report"]
 logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
+"""In the folder of a study's results."""
 
 
 def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = None) -> list[Study]:

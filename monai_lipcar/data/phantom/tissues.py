@@ -74,3 +74,4 @@ HUMAN_TISSUES: dict[str, Tissue] = {
         Tissue("edema", 0.85, 1450.0, 150.0, 0.003),
     )
 }
+"""Tissues of the human head by their names, at 3 T; sources in the text of the module."""
