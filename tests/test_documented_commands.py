@@ -57,7 +57,7 @@ NOT_RUN = {
     r".*--config_file configs/": "in a bundle's folder: tests/bundles/test_bundles.py",
 }
 RUN = (
-    r"python -m monai_lipcar (check|report|evaluate|simulate-dose) ",
+    r"python -m monai_lipcar (check|evaluate|simulate-dose) ",
     r"python -m monai_lipcar run (my_dataset|IN) ",
     r"python -m monai.bundle run --config_file bundles/\w+/configs/inference.json --dataset_dir (my_dataset|IN) ",
 )
