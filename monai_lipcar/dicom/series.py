@@ -25,11 +25,12 @@ from tqdm import tqdm
 from monai_lipcar.errors import ConfigurationError
 
 from .header import frame_headers, need_dicom, number, one_line, words
+from .identity import without_identity
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Series", "scan_folder", "without_identity"]
+__all__ = ["Series", "scan_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,25 +71,6 @@ class Series:
         time = f", {':'.join(moment.groups())}" if moment else ""
         images = f"{self.frames} image{'' if self.frames == 1 else 's'}"
         return f'{name}"{self.description}" ({images}{time}, UID {one_line(self.uid)})'
-
-
-def without_identity(text: str, header: Dataset) -> str:
-    """Text for messages and file names: the patient's name and number are taken out.
-
-    Args:
-        text: any text.
-        header: where the patient's name and number are.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> without_identity("T1 of Doe", {"PatientName": "Doe^Jane", "PatientID": "4711"})
-        'T1 of ***'
-    """
-    known = [*words(header, "PatientName"), *words(header, "PatientID"), *words(header, "OtherPatientIDs")]
-    parts = {part for value in known for part in (value, *re.split(r"[\^=\s,_]+", value)) if len(part) >= 3}
-    for part in sorted(parts, key=len, reverse=True):
-        text = re.sub(rf"(?<![^\W_]){re.escape(part)}(?![^\W_])", "***", text, flags=re.IGNORECASE)
-    return text
 
 
 def scan_folder(folder: str | Path) -> list[Series]:
