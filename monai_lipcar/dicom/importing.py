@@ -27,6 +27,7 @@ from monai_lipcar.data.atomic import read_json, replacing, write_json
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import refuse_links, write_volume
 from monai_lipcar.errors import ConfigurationError, StudyError
+from monai_lipcar.networks import file_sha256
 from monai_lipcar.physics.acquisition import Acquisition
 
 from .acquisition import sequence_of
@@ -150,6 +151,8 @@ def import_examination(
         logger.info("study %s: %s is %s (%s)", study_id, name, pick.series, pick.reason)
     acquisition, told, doubts = _acquisition(picks, acquisition, from_header)
     notes = [*notes, *doubts]
+    if damaged := max(pick.series.damaged for pick in picks.values()):
+        notes.append(f"{damaged} damaged DICOM images beside its series were left out: slices may be missing at an end")
     content = {
         "members": {name: _described(pick) for name, pick in picks.items()},
         "acquisition": told,
@@ -213,7 +216,7 @@ def _described(pick: Pick) -> dict[str, Any]:
     series = pick.series
     digest = hashlib.sha256()
     for instance, file in sorted(zip(series.instances, series.files, strict=True)):
-        digest.update(f"{instance} {file.stat().st_size}\n".encode())
+        digest.update(f"{instance} {file_sha256(file)}\n".encode())
     return {
         "series_uid": series.uid,
         "description": series.description,
