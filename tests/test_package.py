@@ -183,7 +183,7 @@ def test_constraints_pin_every_requirement_exactly() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     wanted = setup["options"]["install_requires"]
-    for extra in ("bm3d", "dicom", "export", "report", "docs", "dev"):
+    for extra in ("bm3d", "dicom", "export", "report", "bids", "docs", "dev"):
         wanted += "\n" + setup["options.extras_require"][extra]
     lines = [line for line in wanted.splitlines() if line and not line.startswith("#")]
     names = {re.split(r"[\[<>=]", line)[0].strip().lower() for line in lines}

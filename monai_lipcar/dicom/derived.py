@@ -26,7 +26,8 @@ from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.errors import StudyError
 
 from .header import number, words
-from .series import Series, without_identity
+from .identity import without_identity
+from .series import Series
 from .tags import copy_source
 from .uids import derived_uid
 from .volume import Slice

@@ -27,12 +27,14 @@ from monai_lipcar.data.atomic import read_json, replacing, write_json
 from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import refuse_links, write_volume
 from monai_lipcar.errors import ConfigurationError, StudyError
+from monai_lipcar.networks import file_sha256
 from monai_lipcar.physics.acquisition import Acquisition
 
 from .acquisition import sequence_of
+from .identity import tells_identity
 from .rules import SeriesRules
 from .selection import Pick, pick_series
-from .series import Series, without_identity
+from .series import Series
 from .volume import read_volume
 
 __all__ = ["INPUTS", "SERIES_FILE", "Examination", "Imported", "find_examinations", "import_examination"]
@@ -99,13 +101,13 @@ def find_examinations(folder: str | Path, series: Sequence[Series], together: bo
         name = next(iter(own)) if len(own) == 1 and not shared else ""
         if not name and len(groups) == 1:
             name = root.resolve().name
-        examinations.append(Examination(_safe_name(name, uid, group[0]), tuple(group)))
+        examinations.append(Examination(_safe_name(name, uid, group), tuple(group)))
     return sorted(examinations, key=lambda one: one.study_id)
 
 
-def _safe_name(name: str, uid: str, series: Series) -> str:
+def _safe_name(name: str, uid: str, series: Sequence[Series]) -> str:
     pseudonym = f"study-{hashlib.sha256(uid.encode()).hexdigest()[:12]}"
-    if name and without_identity(name, series.header) != name:
+    if name and any(tells_identity(name, one.header) for one in series):
         logger.info("a study's folder has the patient's name or number in it; the study is called %s", pseudonym)
         return pseudonym
     if not name or name.startswith(".") or name == INPUTS:
@@ -149,6 +151,8 @@ def import_examination(
         logger.info("study %s: %s is %s (%s)", study_id, name, pick.series, pick.reason)
     acquisition, told, doubts = _acquisition(picks, acquisition, from_header)
     notes = [*notes, *doubts]
+    if damaged := max(pick.series.damaged for pick in picks.values()):
+        notes.append(f"{damaged} damaged DICOM images beside its series were left out: slices may be missing at an end")
     content = {
         "members": {name: _described(pick) for name, pick in picks.items()},
         "acquisition": told,
@@ -212,7 +216,7 @@ def _described(pick: Pick) -> dict[str, Any]:
     series = pick.series
     digest = hashlib.sha256()
     for instance, file in sorted(zip(series.instances, series.files, strict=True)):
-        digest.update(f"{instance} {file.stat().st_size}\n".encode())
+        digest.update(f"{instance} {file_sha256(file)}\n".encode())
     return {
         "series_uid": series.uid,
         "description": series.description,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,8 +94,10 @@ def pick_series(
             picks[name] = found
     for name in (*rules.members, *required):
         if name in required and name not in picks:
-            reason = "no series fits its rules" if name in rules.members else "there are no rules for it"
-            raise _refusal(reason, series, study, name)
+            if name not in rules.members:
+                raise _refusal("there are no rules for it", series, study, name)
+            missed = _nearly(rules.members[name], rules.every, series, picks)
+            raise _refusal(f"no series fits its rules{missed}", series, study, name)
     seen: dict[str, str] = {}
     for name in (member for member in MEMBERS if member in picks):
         other = seen.setdefault(picks[name].series.uid, name)
@@ -134,12 +136,25 @@ def _by_rules(
     return None
 
 
+def _nearly(alternatives: Sequence[Rule], every: Rule, series: Sequence[Series], picks: Mapping[str, Pick]) -> str:
+    """The first series that would fit, were it like the one that it is compared with: a slice may be missing."""
+    used = {pick.series.uid for pick in picks.values()}
+    for rule in alternatives:
+        if rule.like is None or any(getattr(rule, kind) not in (None, *picks) for kind in ("like", "before", "after")):
+            continue
+        for one in series:
+            if one.uid not in used and _fits(one, every, picks) and _fits(one, replace(rule, like=None), picks):
+                difference = _difference(one, picks[rule.like].series)
+                return f" ({one.name} would, but for {difference} that {rule.like} has)"
+    return ""
+
+
 def _fits(series: Series, rule: Rule, picks: Mapping[str, Pick]) -> bool:
     if not all(_holds(series, keyword, value) for keyword, value in rule.attributes.items()):
         return False
     if any(_holds(series, keyword, value) for keyword, value in rule.excluded.items()):
         return False
-    if rule.like and not _alike(series, picks[rule.like].series):
+    if rule.like and _difference(series, picks[rule.like].series):
         return False
     if rule.before and not _earlier(series, picks[rule.before].series):
         return False
@@ -155,19 +170,19 @@ def _holds(series: Series, keyword: str, expected: str | bool) -> bool:
     return re.search(expected, "\\".join(values), re.IGNORECASE) is not None
 
 
-def _alike(one: Series, other: Series) -> bool:
-    """Same grid and same timing, as far as both headers say."""
+def _difference(one: Series, other: Series) -> str:
+    """What a series' grid or timing differs in from another's, as far as both headers say; empty where it does not."""
     if one.frames != other.frames:
-        return False
+        return f"its {one.frames} images, not {other.frames}"
     for keyword in ("Rows", "Columns", "RepetitionTime", "EchoTime", "FlipAngle"):
         here, there = number(one.header, keyword), number(other.header, keyword)
         if here is not None and there is not None and abs(here - there) > 0.01 * max(here, there):
-            return False
+            return f"its {keyword} of {here:g}, not {there:g}"
     for keyword in ("PixelSpacing", "ImageOrientationPatient"):
         first, second = _numbers(one, keyword), _numbers(other, keyword)
         if len(first) != len(second) or not np.allclose(first, second, atol=1e-3):
-            return False
-    return True
+            return f"its {keyword}, not the one"
+    return ""
 
 
 def _numbers(series: Series, keyword: str) -> list[float]:

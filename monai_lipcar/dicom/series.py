@@ -25,13 +25,16 @@ from tqdm import tqdm
 from monai_lipcar.errors import ConfigurationError
 
 from .header import frame_headers, need_dicom, number, one_line, words
+from .identity import without_identity
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Series", "scan_folder", "without_identity"]
+__all__ = ["Series", "scan_folder"]
 
 logger = logging.getLogger(__name__)
+
+_DAMAGED = "damaged DICOM images"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Series:
         header: of the first image, unfolded by :func:`~monai_lipcar.dicom.header.frame_headers`.
         frames: number of images, which is that of the files unless they are multi-frame.
         acquired: date and time when the acquisition began as sortable text; empty where no header says.
+        damaged: number of images in the folders of its files that could not be read: they may be slices of it.
     """
 
     uid: str
@@ -55,6 +59,13 @@ class Series:
     header: Dataset
     frames: int
     acquired: str = ""
+    damaged: int = 0
+
+    @property
+    def name(self) -> str:
+        """Number and description, as messages begin to name the series."""
+        number = words(self.header, "SeriesNumber")
+        return f'series {number[0] + " " if number else ""}"{self.description}"'
 
     @property
     def description(self) -> str:
@@ -64,38 +75,17 @@ class Series:
 
     def __str__(self) -> str:
         """How messages name the series."""
-        number = words(self.header, "SeriesNumber")
-        name = f"series {number[0]} " if number else "series "
         moment = re.match(r"\d{8}(\d\d)(\d\d)(\d\d)", self.acquired)
         time = f", {':'.join(moment.groups())}" if moment else ""
         images = f"{self.frames} image{'' if self.frames == 1 else 's'}"
-        return f'{name}"{self.description}" ({images}{time}, UID {one_line(self.uid)})'
-
-
-def without_identity(text: str, header: Dataset) -> str:
-    """Text for messages and file names: the patient's name and number are taken out.
-
-    Args:
-        text: any text.
-        header: where the patient's name and number are.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> without_identity("T1 of Doe", {"PatientName": "Doe^Jane", "PatientID": "4711"})
-        'T1 of ***'
-    """
-    known = [*words(header, "PatientName"), *words(header, "PatientID"), *words(header, "OtherPatientIDs")]
-    parts = {part for value in known for part in (value, *re.split(r"[\^=\s,_]+", value)) if len(part) >= 3}
-    for part in sorted(parts, key=len, reverse=True):
-        text = re.sub(rf"(?<![^\W_]){re.escape(part)}(?![^\W_])", "***", text, flags=re.IGNORECASE)
-    return text
+        return f"{self.name} ({images}{time}, UID {one_line(self.uid)})"
 
 
 def scan_folder(folder: str | Path) -> list[Series]:
     """Find the image series in a folder and the folders below it.
 
-    Files are told by their content, not by their names. Those that are not DICOM, and DICOM objects without images,
-    are passed over; a line in the log says how many. Symbolic links to folders are not followed.
+    Files are told by their content, not by their names. Those that are not DICOM, DICOM objects without images, and
+    damaged images are passed over; a line in the log says how many. Symbolic links to folders are not followed.
 
     Args:
         folder: where to look.
@@ -113,21 +103,25 @@ def scan_folder(folder: str | Path) -> list[Series]:
     found: dict[str, dict[str, tuple[Path, str, int]]] = {}
     first: dict[str, Dataset] = {}
     ignored: dict[str, int] = {}
+    damaged: dict[Path, int] = {}
     copies = 0
     for file in tqdm(sorted(_files(root)), desc="reading headers", unit="file", leave=False, disable=None):
         header = _read_header(file)
         if isinstance(header, str):
             ignored[header] = ignored.get(header, 0) + 1
+            if header == _DAMAGED:
+                damaged[file.parent] = damaged.get(file.parent, 0) + 1
             continue
         uid, instance = str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
         first.setdefault(uid, header)
         copies += instance in found.setdefault(uid, {})
         found[uid].setdefault(instance, (file, _acquired(header), int(number(header, "NumberOfFrames") or 1)))
     for reason, count in sorted(ignored.items()):
-        logger.info("%d file%s ignored: %s", count, "" if count == 1 else "s", reason)
+        level = logging.WARNING if reason == _DAMAGED else logging.INFO
+        logger.log(level, "%d file%s ignored: %s", count, "" if count == 1 else "s", reason)
     if copies:
         logger.info("%d file%s ignored: further copies of an image", copies, "" if copies == 1 else "s")
-    series = [_series(first[uid], instances) for uid, instances in found.items()]
+    series = [_series(first[uid], instances, damaged) for uid, instances in found.items()]
     return sorted(series, key=lambda one: (one.study_uid, int(number(one.header, "SeriesNumber") or 0), one.uid))
 
 
@@ -151,14 +145,14 @@ def _read_header(file: Path) -> Dataset | str:
             header = pydicom.dcmread(file, stop_before_pixels=True)
         if "Rows" not in header or "Columns" not in header:
             kind = pydicom.uid.UID(str(header.get("SOPClassUID", ""))).name
-            return "damaged DICOM images" if kind.endswith("Image Storage") else "DICOM objects without an image"
+            return _DAMAGED if kind.endswith("Image Storage") else "DICOM objects without an image"
         missing = [name for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID") if not header.get(name)]
         return f"DICOM images without {missing[0]}" if missing else frame_headers(header)[0]
     except pydicom.errors.InvalidDicomError:
         return "not DICOM"
     except Exception:
         # a damaged header can fail anywhere in the parser; which file it was is not said, names may tell patients
-        return "damaged DICOM images"
+        return _DAMAGED
 
 
 def _acquired(header: Dataset) -> str:
@@ -169,7 +163,7 @@ def _acquired(header: Dataset) -> str:
     return dates[0] + times[0] if dates and times else ""
 
 
-def _series(header: Dataset, instances: dict[str, tuple[Path, str, int]]) -> Series:
+def _series(header: Dataset, instances: dict[str, tuple[Path, str, int]], damaged: dict[Path, int]) -> Series:
     files, times, frames = zip(*instances.values(), strict=True)
     return Series(
         str(header.SeriesInstanceUID),
@@ -179,4 +173,5 @@ def _series(header: Dataset, instances: dict[str, tuple[Path, str, int]]) -> Ser
         header,
         sum(frames),
         min((time for time in times if time), default=""),
+        sum(damaged.get(folder, 0) for folder in {file.parent for file in files}),
     )

@@ -26,7 +26,8 @@ from monai_lipcar.errors import StudyError
 
 from .decoding import decode
 from .header import frame_headers, need_dicom, number, words
-from .series import Series, without_identity
+from .identity import without_identity
+from .series import Series
 
 if TYPE_CHECKING:
     from pydicom import Dataset

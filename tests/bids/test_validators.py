@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import pytest
 
 from monai_lipcar.bids import run_bids
 
-VALIDATOR = shutil.which("bids-validator-deno")
+PLACES = (None, str(Path(sys.executable).parent))  # on the path, or in the environment that runs the tests
+VALIDATOR = next(filter(None, (shutil.which("bids-validator-deno", path=place) for place in PLACES)), None)
 pytestmark = pytest.mark.skipif(VALIDATOR is None, reason="bids-validator-deno is not installed")
 
 # who the authors are is for those to say who publish the dataset

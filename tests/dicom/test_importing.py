@@ -113,6 +113,26 @@ def test_what_is_there_stays_and_what_changed_is_read_again(exam, tmp_path, arra
     np.testing.assert_array_equal(np.asarray(nib.load(low).dataobj), array + 7)
 
 
+def test_a_file_of_the_same_size_with_other_pixels_is_read_again(exam, tmp_path, array) -> None:
+    imported(exam, tmp_path / "out")
+    (series,) = (one for one in scan_folder(exam) if one.description == "T1 low")
+    content = series.files[0].read_bytes()
+    series.files[0].write_bytes(content[:-2] + b"\xff\x0e")
+    imported(exam, tmp_path / "out")
+    low = np.asarray(nib.load(tmp_path / "out" / "exam" / "low.nii.gz").dataobj)
+    assert (low != array + 1).sum() == 1
+
+
+def test_damaged_images_beside_a_series_are_noted(exam, tmp_path, caplog) -> None:
+    for one in scan_folder(exam):  # the same slice of both: what is left is a volume
+        place = max(one.files, key=lambda file: float(pydicom.dcmread(file).ImagePositionPatient[2]))
+        place.write_bytes(place.read_bytes()[:700])
+    imported(exam, tmp_path / "out")
+    (note,) = json.loads((tmp_path / "out" / "exam" / "series.json").read_text())["notes"]
+    assert note == "2 damaged DICOM images beside its series were left out: slices may be missing at an end"
+    assert [record.levelname for record in caplog.records if note in record.message] == ["WARNING"]
+
+
 def test_series_of_different_sequences(tmp_path, array, oblique, write_series, caplog) -> None:
     write_series(tmp_path / "exam", array, oblique, "T1 pre", 1, RepetitionTime="500")
     write_series(tmp_path / "exam", array, oblique, "T1 low", 2)

@@ -71,6 +71,20 @@ def test_nothing_fits(tmp_path, array, oblique, write_series) -> None:
         picked(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("slices", "changes", "difference"),
+    [(4, {}, "its 4 images, not 5"), (5, {"EchoTime": "9"}, r"its EchoTime of 9, not 5\.51")],
+)
+def test_what_nearly_fits_is_told(slices, changes, difference, tmp_path, array, oblique, write_series) -> None:
+    write_series(tmp_path, array[:, :, :slices], oblique, "T1 pre", 2, **changes)
+    write_series(tmp_path, array, oblique, "T1 low", 3, time="102000")
+    expected = (
+        rf'pre: no series fits its rules \(series 2 "T1 pre" would, but for {difference} that low has\): series 2'
+    )
+    with pytest.raises(StudyError, match=expected):
+        picked(tmp_path)
+
+
 def test_by_uid(tmp_path, array, oblique, write_series) -> None:
     for number in (1, 2, 3):
         write_series(tmp_path, array, oblique, f"T1 number {number}", number, time=f"1{number}0000")
