@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_lipcar.bundle import prepare_again
-from monai_lipcar.data import Study, find_studies
+from monai_lipcar.data import Study, list_studies
 from monai_lipcar.data.atomic import write_text
 from monai_lipcar.data.output import RESULT_FILE, StudyOutput, refuse_links
 from monai_lipcar.errors import ConfigurationError, StudyError
@@ -27,6 +27,7 @@ from monai_lipcar.handlers import input_hashes
 from .content import page_content
 from .figure import study_figure
 from .page import render
+from .series import picked_series
 from .view import view_study
 
 __all__ = ["REPORT_FILE", "finished_studies", "study_report"]
@@ -41,9 +42,9 @@ def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = No
 
     Args:
         output_dir: folder of the results.
-        dataset_dir: dataset folder, to list its studies only and take the inputs from there; by default they are
-            looked for where they were, seen from ``output_dir``, when the results were made. A study whose inputs
-            are not there says so when it is checked.
+        dataset_dir: dataset folder or datalist, to list its studies only and take the inputs from there; by default
+            they are looked for where they were, seen from ``output_dir``, when the results were made. A study whose
+            inputs are not there says so when it is checked.
 
     Raises:
         ConfigurationError: there is no finished result, or no such dataset.
@@ -58,7 +59,7 @@ def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = No
                 except (ConfigurationError, AttributeError, KeyError, TypeError) as error:
                     logger.warning("%s is no result of this package: %s", path.parent.name, error)
     else:
-        studies = find_studies(dataset_dir, required=())
+        studies = list_studies(dataset_dir, required=())
         candidates = [study for study in studies if StudyOutput(output_dir, study.study_id).read() is not None]
     if not candidates:
         raise ConfigurationError(f"no finished result in {output_dir}; expected <study_id>/{RESULT_FILE}")
@@ -121,5 +122,7 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
     heading = f"{study.study_id}: {record['bundle']['name']}, slice {view.index + 1} of {view.slices}"
     figure = study_figure(view.rows, output.folder / "figure.png", heading, view.index, view.axis, view.affine)
     report = output.folder / REPORT_FILE
-    write_text(report, render("study.html.j2", **page_content(view, output.folder, record)))
+    series, series_notes = picked_series(study)
+    content = {**page_content(view, output.folder, record), "series": series, "series_notes": series_notes}
+    write_text(report, render("study.html.j2", **content))
     return {"figure": figure, "report": report}
