@@ -20,6 +20,7 @@ from typing import Any
 from monai_lipcar.bundle import prepare_again
 from monai_lipcar.data import Study, list_studies
 from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import RESULT_FILE, StudyOutput, refuse_links
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.handlers import input_hashes
@@ -101,7 +102,8 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
         Paths, keys ``"figure"`` and ``"report"``.
 
     Raises:
-        StudyError: the study has no finished result there, or its inputs are not those of the result any more.
+        StudyError: the study has no finished result there, its inputs are not those of the result any more, or the
+            report cannot be written.
     """
     output = StudyOutput(output_dir, study.study_id)
     record = output.read()
@@ -120,9 +122,11 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
     # registered, matched and denoised as they were for the computation, in the units of the result
     view = view_study(prepare_again(study, record), output.folder, record)
     heading = f"{study.study_id}: {record['bundle']['name']}, slice {view.index + 1} of {view.slices}"
-    figure = study_figure(view.rows, output.folder / "figure.png", heading, view.index, view.axis, view.affine)
     report = output.folder / REPORT_FILE
     series, series_notes = picked_series(study)
     content = {**page_content(view, output.folder, record), "series": series, "series_notes": series_notes}
-    write_text(report, render("study.html.j2", **content))
+    advice = "free space, then write it with python -m monai_lipcar report; the result is there"
+    with explain_write_failure("the report cannot be written", study.study_id, advice):
+        figure = study_figure(view.rows, output.folder / "figure.png", heading, view.index, view.axis, view.affine)
+        write_text(report, render("study.html.j2", **content))
     return {"figure": figure, "report": report}

@@ -306,3 +306,10 @@ def test_the_series_that_were_taken(finish: Finish, tmp_path: Path) -> None:
     page = Page(study_report(study, tmp_path / "out")["report"])
     assert 'low.nii.gzDICOM series "T1 & low", 24 images; rule 1' in page.facts()["low"][0]
     assert "Of the examination: 2 damaged images." in page.text
+
+
+def test_a_page_that_cannot_be_written(finish: Finish, tmp_path: Path) -> None:
+    study = finish()
+    (tmp_path / "out" / "sub-01" / "report.html").mkdir()
+    with pytest.raises(StudyError, match=r"study sub-01: the report cannot be written \(Is a directory\); free space"):
+        study_report(study, tmp_path / "out")
