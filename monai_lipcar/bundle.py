@@ -33,7 +33,15 @@ from monai_lipcar.bundle_folder import (
     load_operator,
     weights_sha256,
 )
-from monai_lipcar.data import SECTIONS, Study, find_studies, load_datalist, split_studies, write_datalist
+from monai_lipcar.data import (
+    SECTIONS,
+    Study,
+    find_studies,
+    list_studies,
+    load_datalist,
+    split_studies,
+    write_datalist,
+)
 from monai_lipcar.errors import ConfigurationError, LipcarError, StudyError
 from monai_lipcar.log import quiet_readers
 from monai_lipcar.options import check_options, is_true, keep_paths_as_text, options_of_this_run
@@ -75,10 +83,10 @@ def select_studies(
     section: str = "test",
     required: Sequence[str] = ("pre", "low"),
 ) -> list[Study]:
-    """Studies of a dataset folder, or those of one section of a datalist where one is given."""
+    """Studies of a dataset folder, or those of one section of a datalist where one is given, in place of it too."""
     if datalist_file:
         return load_datalist(datalist_file, section, required=required)
-    return find_studies(dataset_dir, required)
+    return list_studies(dataset_dir, required, section)
 
 
 def training_split(
@@ -200,7 +208,7 @@ def run_studies(
 
     Args:
         name: bundle.
-        dataset_dir: dataset folder.
+        dataset_dir: dataset folder, or the file of a datalist.
         output_dir: folder of the results.
         config: file in the bundle's ``configs``.
         workers: processes that share the studies, see :func:`~monai_lipcar.bundle_workers.run_in_workers`; 1 computes

@@ -18,7 +18,7 @@ from typing import Any
 from monai.transforms import Compose, LoadImaged
 from tqdm import tqdm
 
-from monai_lipcar.data import explain_failure, find_studies
+from monai_lipcar.data import explain_failure, list_studies
 from monai_lipcar.errors import StudyError
 from monai_lipcar.transforms import CheckRegistrationd
 
@@ -29,7 +29,7 @@ def check_studies(dataset_dir: str | Path, policy: str = "raise") -> list[dict[s
     """Load and check every study of a dataset folder.
 
     Args:
-        dataset_dir: the dataset folder.
+        dataset_dir: the dataset folder, or a datalist.
         policy: what to do about misregistered studies, see :class:`~monai_lipcar.transforms.CheckRegistrationd`.
 
     Returns:
@@ -43,7 +43,7 @@ def check_studies(dataset_dir: str | Path, policy: str = "raise") -> list[dict[s
         ]
     )
     rows = []
-    for study in tqdm(find_studies(dataset_dir), desc="checking", unit="study"):
+    for study in tqdm(list_studies(dataset_dir), desc="checking", unit="study"):
         row: dict[str, Any] = {"study_id": study.study_id, "usable": True, "note": "", "registration": None}
         try:
             study.check(("pre", "low"))

@@ -48,10 +48,14 @@ from monai_lipcar.cli_options import (
     Prior,
     RefineRegistration,
     RegistrationPolicy,
+    Section,
     SeriesRules,
     Solver,
     Workers,
     WriteDicom,
+    acquired,
+    given,
+    of_section,
 )
 from monai_lipcar.cli_show import print_table, show_result, show_results, tell
 from monai_lipcar.errors import ConfigurationError, LipcarError
@@ -84,14 +88,6 @@ def main() -> None:
     except LipcarError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
-
-
-def _acquired(file: Path | None, dose_fraction: float | None) -> dict[str, Any]:
-    """Options of a bundle that say how the studies were acquired."""
-    from monai_lipcar.data.acquisition import load_acquisition
-
-    known: dict[str, Any] = {} if file is None else dict(load_acquisition(file).options())
-    return known if dose_fraction is None else {**known, "dose_fraction": dose_fraction}
 
 
 @app.command()
@@ -208,7 +204,7 @@ def simulate_dose(
 
 @app.command()
 def check(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder, or datalist (JSON).")],
     registration_policy: RegistrationPolicy = Policy.refuse,
     as_json: Json = False,
 ) -> None:
@@ -232,7 +228,8 @@ def run(
     dataset: Annotated[
         Path,
         typer.Argument(
-            help="Dataset folder, folder of a DICOM examination, or folder of many; a BIDS dataset with --bids.",
+            help="Dataset folder, datalist (JSON), folder of a DICOM examination, or folder of many; a BIDS dataset "
+            "with --bids.",
             show_default=False,
         ),
     ],
@@ -252,6 +249,7 @@ def run(
     out_of_domain: OutOfDomain = None,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
+    section: Section = None,
     workers: Workers = 1,
     log_file: LogFile = None,
     series_rules: SeriesRules = None,
@@ -270,7 +268,7 @@ def run(
         log_to(log_file)
     options: dict[str, Any] = {
         "also": [one.value for one in also or ()],
-        "acquisition": _acquired(acquisition, None),
+        "acquisition": acquired(acquisition, None),
         "dose_fraction": dose_fraction,
         "alpha": alpha,
         "prior": prior and prior.value,
@@ -285,9 +283,10 @@ def run(
         "device": device,
         "overwrite": overwrite,
         "workers": workers,
+        **of_section(dataset, section),
     }
-    uids = _given(pre_uid, low_uid, high_uid)
-    entities = _given(pre_entities, low_entities, high_entities)
+    uids = given(pre_uid, low_uid, high_uid)
+    entities = given(pre_entities, low_entities, high_entities)
     if (uids or series_rules or dicom is not None) if bids else entities:
         raise ConfigurationError("UIDs, --series-rules and --dicom are for DICOM, entities for --bids; leave them out")
     if bids:
@@ -310,14 +309,9 @@ def run(
     raise typer.Exit(0 if status == 0 and shown else 1)
 
 
-def _given(pre: str | None, low: str | None, high: str | None) -> dict[str, str]:
-    """Options of the members, without those that were not given."""
-    return {name: text for name, text in (("pre", pre), ("low", low), ("high", high)) if text is not None}
-
-
 @app.command()
 def evaluate(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder with high.")],
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder with high, or datalist (JSON).")],
     out: Annotated[Path, typer.Argument(help="Folder of the results.")],
     bundle: Annotated[Bundle, typer.Option(help="What to evaluate.")] = Bundle.ph2l_gentv,
     alpha: Alpha = None,
@@ -334,6 +328,7 @@ def evaluate(
     out_of_domain: OutOfDomain = None,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option(help="Do finished studies again.")] = False,
+    section: Section = None,
     workers: Workers = 1,
     log_file: LogFile = None,
     as_json: Json = False,
@@ -354,7 +349,7 @@ def evaluate(
         max_iterations=max_iterations,
         precision=precision and precision.value,
         across_slices=across_slices,
-        **_acquired(acquisition, dose_fraction),
+        **acquired(acquisition, dose_fraction),
         denoise=denoise,
         registration_policy=registration_policy.value,
         refine_registration=refine_registration,
@@ -362,6 +357,7 @@ def evaluate(
         device=device,
         overwrite=overwrite,
         workers=workers,
+        **of_section(dataset, section),
     )
     summary = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     if as_json:
@@ -376,7 +372,8 @@ def evaluate(
 def report(
     out: Annotated[Path, typer.Argument(help="Folder of the results.")],
     dataset: Annotated[
-        Path | None, typer.Option(help="Dataset folder of the inputs, where the results cannot tell where they are.")
+        Path | None,
+        typer.Option(help="Dataset folder or datalist of the inputs, where results cannot tell where they are."),
     ] = None,
 ) -> None:
     """Figure and HTML page of every finished result, and a page that lists all studies, the most concerning first."""

@@ -18,6 +18,8 @@ from typing import Annotated, Any
 
 import typer
 
+from monai_lipcar.errors import ConfigurationError
+
 __all__ = [
     "AcquisitionFile",
     "AcrossSlices",
@@ -49,11 +51,15 @@ __all__ = [
     "PriorName",
     "RefineRegistration",
     "RegistrationPolicy",
+    "Section",
     "SeriesRules",
     "Solver",
     "SolverName",
     "Workers",
     "WriteDicom",
+    "acquired",
+    "given",
+    "of_section",
 ]
 
 
@@ -192,6 +198,9 @@ DoseFraction = Annotated[float, typer.Option(min=0.001, max=0.999, help="Low dos
 LogFile = Annotated[
     Path | None, typer.Option(dir_okay=False, help="Append the log to this file too, a JSON object a line.")
 ]
+Section = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of a datalist, where the dataset is one; by default test.")
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the studies and the processor cores.")]
 SeriesRules = Annotated[
     Path | None,
@@ -224,3 +233,29 @@ LowEntities = Annotated[
 HighEntities = Annotated[
     str | None, typer.Option("--high-entities", metavar="TEXT", help=_ENTITIES.format("at full dose", "ce-full"))
 ]
+
+
+def acquired(file: Path | None, dose_fraction: float | None) -> dict[str, Any]:
+    """Options of a bundle that say how the studies were acquired."""
+    from monai_lipcar.data.acquisition import load_acquisition
+
+    known: dict[str, Any] = {} if file is None else dict(load_acquisition(file).options())
+    return known if dose_fraction is None else {**known, "dose_fraction": dose_fraction}
+
+
+def given(pre: str | None, low: str | None, high: str | None) -> dict[str, str]:
+    """Options of the members, without those that were not given."""
+    return {name: text for name, text in (("pre", pre), ("low", low), ("high", high)) if text is not None}
+
+
+def of_section(dataset: Path, section: str | None) -> dict[str, str]:
+    """The option of a bundle for a section of a datalist, where one was given.
+
+    Raises:
+        ConfigurationError: the dataset is no datalist.
+    """
+    if section is None:
+        return {}
+    if not dataset.is_file():
+        raise ConfigurationError(f"--section is of a datalist, and {dataset} is no file; leave it out")
+    return {"section": section}

@@ -29,9 +29,17 @@ class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
         content = {"time": moment, "level": record.levelname.lower(), "logger": record.name}
-        if getattr(record, "study", None) is not None:
-            content["study"] = record.study  # type: ignore[attr-defined]
+        if (study := _study_of(record)) is not None:
+            content["study"] = study
         return json.dumps({**content, "message": record.getMessage()})
+
+
+def _study_of(record: logging.LogRecord) -> str | None:
+    """The study that a record is about: as it says itself, or as its message begins."""
+    study = getattr(record, "study", None)
+    if study is None and str(record.msg).startswith("study %s") and isinstance(record.args, tuple) and record.args:
+        study = record.args[0]
+    return None if study in (None, "-") else str(study)
 
 
 def log_to(file: Path) -> None:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,33 @@ def test_across_slices_is_of_inverse_problems(verb: str, command: Command) -> No
 def test_both_spellings_of_a_command(command: Command) -> None:
     ended = command("simulate_dose", "nowhere", "out", "--dose_fraction", 0.3)
     assert ended.err.startswith("error: dataset folder nowhere")
+
+
+def test_a_datalist_in_place_of_a_folder(command: Command, dataset: Path, tmp_path: Path) -> None:
+    (study,) = (path for path in dataset.iterdir() if path.is_dir())
+    members = {name: str(study / f"{name}.nii.gz") for name in ("pre", "low")}
+    entries = [{"study_id": name, **members} for name in "ab"]
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps({"training": entries[:1], "test": entries[1:]}))
+    quick = ("--bundle", "physics_tv", "--max-iterations", "2", "--device", "cpu", "--registration-policy", "drop")
+    ended = command("run", file, tmp_path / "out", *quick)
+    assert ended.status == 0, ended.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "b",
+        "index.html",
+        "manifest.json",
+        "studies.csv",
+    ]
+    assert command("run", file, tmp_path / "out", *quick, "--section", "training").status == 0
+    assert all((tmp_path / "out" / name / "report.html").is_file() for name in "ab")
+    (tmp_path / "out" / "a" / "report.html").unlink()
+    assert command("report", tmp_path / "out", "--dataset", file).status == 0
+    assert (tmp_path / "out" / "a" / "report.html").is_file()
+    ended = command("check", file, "--json")
+    assert [row["study_id"] for row in json.loads(ended.out)] == ["a", "b"]
+
+
+def test_a_section_of_no_datalist(command: Command, dataset: Path, tmp_path: Path) -> None:
+    ended = command("run", dataset, tmp_path / "out", "--section", "test")
+    assert ended.status == 1
+    assert ended.err.startswith(f"error: --section is of a datalist, and {dataset} is no file")

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from monai_lipcar.errors import ConfigurationError
-from monai_lipcar.log import log_file, log_to, quiet_readers
+from monai_lipcar.log import _JsonLines, log_file, log_to, quiet_readers
 
 
 def test_readers_do_not_advertise_a_decoder(caplog: pytest.LogCaptureFixture) -> None:
@@ -74,3 +74,17 @@ def test_a_log_for_programs(tmp_path: Path) -> None:
     record = json.loads(lines[1])
     assert record.pop("time").endswith("+00:00")
     assert record == {"level": "warning", "logger": "a.b", "study": "x", "message": "study x:\nnot good"}
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "study"),
+    [
+        ("study %s: %s is %s", ("a", "low", "series 3"), "a"),
+        ("%d of %d studies", (1, 2), None),
+        ("study %s: no slice", ("-",), None),
+        ("study %s is named in the text", (), None),
+    ],
+)
+def test_the_study_of_a_message(message: str, arguments: tuple[object, ...], study: str | None) -> None:
+    record = logging.LogRecord("a.b", logging.INFO, __file__, 1, message, arguments, None)
+    assert json.loads(_JsonLines().format(record)).get("study") == study

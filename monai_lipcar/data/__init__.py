@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from monai_lipcar.data.datalist import SECTIONS, load_datalist, write_datalist
+from monai_lipcar.data.datalist import SECTIONS, list_studies, load_datalist, write_datalist
 from monai_lipcar.data.failures import explain_failure
 from monai_lipcar.data.geometry import slice_axis
 from monai_lipcar.data.sample import sample_dataset_dir
@@ -28,6 +28,7 @@ __all__ = [
     "Study",
     "explain_failure",
     "find_studies",
+    "list_studies",
     "load_datalist",
     "sample_dataset_dir",
     "slice_axis",

@@ -20,15 +20,36 @@ from typing import Any
 
 from monai_lipcar.data.acquisition import parse_acquisition
 from monai_lipcar.data.atomic import read_json, write_json
-from monai_lipcar.data.studies import MEMBERS, Study, missing_member
+from monai_lipcar.data.studies import MEMBERS, Study, find_studies, missing_member
 from monai_lipcar.errors import ConfigurationError, StudyError
 
-__all__ = ["SECTIONS", "load_datalist", "write_datalist"]
+__all__ = ["SECTIONS", "list_studies", "load_datalist", "write_datalist"]
 
 SECTIONS = ("training", "validation", "test")
 """The keys of a datalist."""
 
 logger = logging.getLogger(__name__)
+
+
+def list_studies(
+    source: str | Path, required: Sequence[str] = ("pre", "low"), section: str | None = None
+) -> list[Study]:
+    """The studies of a dataset folder, or of a datalist where ``source`` is a file.
+
+    Args:
+        source: see :func:`~monai_lipcar.data.studies.find_studies` and :func:`load_datalist`.
+        required: members without which a study cannot be used.
+        section: of the datalist; by default all of them.
+
+    Raises:
+        ConfigurationError: there is no such dataset, or it has no study.
+    """
+    file = Path(source).expanduser()
+    if not file.is_file():
+        return find_studies(source, required)
+    sections = [section] if section else [name for name, entries in _read_sections(file).items() if entries]
+    studies = [study for name in sections for study in load_datalist(file, name, required=required)]
+    return studies or load_datalist(file, SECTIONS[-1], required=required)  # which says what there is
 
 
 def load_datalist(

@@ -129,7 +129,9 @@ def find_studies(dataset_dir: str | Path, required: Sequence[str] = ("pre", "low
         )
     studies = [_study_in(path, required) for path in paths if path.is_dir() and not path.name.startswith(".")]
     if not studies:
-        raise ConfigurationError(f"no study found in {folder}; expected {LAYOUT}")
+        raise ConfigurationError(
+            f"no study found in {folder}; expected {LAYOUT}. DICOM as archives export it is read by `run` only"
+        )
     return studies
 
 

@@ -51,8 +51,8 @@ def without_identity(text: str, header: Dataset) -> str:
     parts = {part for value in known for part in (value, *re.split(r"[\^=\s,_]+", value)) if len(part) >= _LONG}
     for part in sorted(parts, key=len, reverse=True):
         text = re.sub(rf"(?<![^\W_]){re.escape(part)}(?![^\W_])", "***", text, flags=re.IGNORECASE)
-    made_of_names = _made_of_names(header)
-    return text if made_of_names is None else _WORD.sub(lambda word: _hidden(word[0], made_of_names), text)
+    names = {part for value in _values(header, _NAMES) for part in _spelled(value)}
+    return _WORD.sub(lambda word: "***" if _is_made_of(_plain(word[0]), names) else word[0], text) if names else text
 
 
 def tells_identity(text: str, header: Dataset) -> bool:
@@ -81,18 +81,21 @@ def _values(header: Dataset, keywords: tuple[str, ...]) -> list[str]:
     return [value for keyword in keywords for value in words(header, keyword)]
 
 
-def _made_of_names(header: Dataset) -> re.Pattern[str] | None:
-    """Words, spelled plainly, that are put together of the parts of a name, its initials, and digits."""
-    parts = {part for value in _values(header, _NAMES) for part in _spelled(value)}
-    whole = [re.escape(part) for part in sorted(parts, key=len, reverse=True) if len(part) > 1 or not part.isascii()]
-    if not whole:
-        return None
-    pieces = [*whole, *sorted({re.escape(part[0]) for part in parts}), r"\d"]
-    return re.compile(rf"(?:{'|'.join(pieces)})*(?:{'|'.join(whole)})(?:{'|'.join(pieces)})*")
-
-
-def _hidden(word: str, made_of_names: re.Pattern[str]) -> str:
-    return "***" if made_of_names.fullmatch(_plain(word)) else word
+def _is_made_of(word: str, names: set[str]) -> bool:
+    """Whether a word is put together of names, at least one of more than a letter, initials and digits."""
+    whole = {name for name in names if len(name) > 1 or not name.isascii()}
+    pieces = whole | {name[0] for name in names} | set("0123456789")
+    reached: set[tuple[int, bool]] = set()  # places in the word, and whether a whole name lies before
+    todo = [(0, False)]
+    while todo:  # no regular expression: it could take forever
+        place, named = todo.pop()
+        if (place, named) in reached:
+            continue
+        if place == len(word) and named:
+            return True
+        reached.add((place, named))
+        todo += [(place + len(part), named or part in whole) for part in pieces if word.startswith(part, place)]
+    return False
 
 
 def _spelled(name: str) -> set[str]:

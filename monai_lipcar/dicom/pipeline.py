@@ -22,7 +22,7 @@ from monai.bundle import ConfigParser
 from tqdm import tqdm
 
 from monai_lipcar.bundle import bundle_root, run_by_acquisition, run_studies
-from monai_lipcar.data import Study, explain_failure, find_studies
+from monai_lipcar.data import Study, explain_failure, find_studies, list_studies
 from monai_lipcar.data.formats import SUFFIXES
 from monai_lipcar.data.output import refuse_input_folders
 from monai_lipcar.data.studies import MEMBERS
@@ -60,7 +60,7 @@ class FolderRun(NamedTuple):
     Args:
         status: exit status: 0 when every study gave a result and its derived series, otherwise 1.
         done: ids of the studies that have a result.
-        dataset: dataset folder of the inputs, where reports find them.
+        dataset: dataset folder of the inputs, or their datalist, where reports find them.
     """
 
     status: int
@@ -86,7 +86,7 @@ def run_folder(
 
     Args:
         bundle: name of the bundle.
-        folder: dataset folder, folder of one DICOM examination, or folder of many.
+        folder: dataset folder, file of a datalist, folder of one DICOM examination, or folder of many.
         out: folder of the results.
         choice: which series are pre, low and high; only for DICOM.
         derived: write the results as DICOM series too; by default where the input is DICOM.
@@ -175,7 +175,7 @@ def _refuse_places(examinations: Sequence[Examination], root: Path, results: Pat
 
 
 def _done(root: Path, done: Sequence[str]) -> list[Study]:
-    return [study for study in find_studies(root, required=()) if study.study_id in done]
+    return [study for study in list_studies(root, required=()) if study.study_id in done]
 
 
 def _derive(studies: Sequence[tuple[Study, Mapping[str, Series] | None]], results: Path, also: Sequence[str]) -> bool:

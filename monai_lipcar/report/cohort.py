@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.atomic import write_json, write_text
 from monai_lipcar.data.output import RESULT_FILE, StudyOutput
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.handlers import read_failures
 
 from .content import verdict_of
+from .manifest import MANIFEST_FILE, manifest
 from .page import render
 from .study import REPORT_FILE
 
@@ -93,7 +94,7 @@ def study_rows(output_dir: str | Path) -> list[StudyRow]:
 
 
 def write_index(output_dir: str | Path) -> Path:
-    """Write ``index.html``, a table of all studies with links to their reports, and the same as ``studies.csv``.
+    """Write ``index.html``, a table of all studies with links to their reports, ``studies.csv`` and ``manifest.json``.
 
     Args:
         output_dir: folder of the results.
@@ -113,6 +114,7 @@ def write_index(output_dir: str | Path) -> Path:
     try:
         write_text(path, page)
         write_text(path.with_name(TABLE_FILE), _table(rows))
+        write_json(path.with_name(MANIFEST_FILE), manifest(output_dir, {row.study_id: row.level for row in rows}))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written ({error.strerror})") from error
     return path

@@ -73,8 +73,9 @@ def residual_plot(
         own = [nothing if value is None else value for value in values]
         axes.plot(numbers, own, marker + "-", color=color, markersize=3, linewidth=1.2, label=label)
         axes.axhline(limit, color=color, linestyle="--", linewidth=1.0)
+    axes.plot([], [], color="0.4", linestyle="--", linewidth=1.0, label="limit")
     axes.set(xlabel="slice", ylabel="residual / expected", ylim=(0, None))
-    axes.legend(frameon=False, fontsize=8, title="dashed: limit", title_fontsize=8)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)  # never over a limit
     return _svg(figure)
 
 

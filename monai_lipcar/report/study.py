@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from monai_lipcar.bundle import prepare_again
-from monai_lipcar.data import Study, find_studies
+from monai_lipcar.data import Study, list_studies
 from monai_lipcar.data.atomic import write_text
+from monai_lipcar.data.failures import explain_write_failure
 from monai_lipcar.data.output import RESULT_FILE, StudyOutput, refuse_links
 from monai_lipcar.errors import ConfigurationError, StudyError
 from monai_lipcar.handlers import input_hashes
@@ -27,6 +28,7 @@ from monai_lipcar.handlers import input_hashes
 from .content import page_content
 from .figure import study_figure
 from .page import render
+from .series import picked_series
 from .view import view_study
 
 __all__ = ["REPORT_FILE", "finished_studies", "study_report"]
@@ -42,9 +44,9 @@ def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = No
 
     Args:
         output_dir: folder of the results.
-        dataset_dir: dataset folder, to list its studies only and take the inputs from there; by default they are
-            looked for where they were, seen from ``output_dir``, when the results were made. A study whose inputs
-            are not there says so when it is checked.
+        dataset_dir: dataset folder or datalist, to list its studies only and take the inputs from there; by default
+            they are looked for where they were, seen from ``output_dir``, when the results were made. A study whose
+            inputs are not there says so when it is checked.
 
     Raises:
         ConfigurationError: there is no finished result, or no such dataset.
@@ -59,7 +61,7 @@ def finished_studies(output_dir: str | Path, dataset_dir: str | Path | None = No
                 except (ConfigurationError, AttributeError, KeyError, TypeError) as error:
                     logger.warning("%s is no result of this package: %s", path.parent.name, error)
     else:
-        studies = find_studies(dataset_dir, required=())
+        studies = list_studies(dataset_dir, required=())
         candidates = [study for study in studies if StudyOutput(output_dir, study.study_id).read() is not None]
     if not candidates:
         raise ConfigurationError(f"no finished result in {output_dir}; expected <study_id>/{RESULT_FILE}")
@@ -101,7 +103,8 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
         Paths, keys ``"figure"`` and ``"report"``.
 
     Raises:
-        StudyError: the study has no finished result there, or its inputs are not those of the result any more.
+        StudyError: the study has no finished result there, its inputs are not those of the result any more, or the
+            report cannot be written.
     """
     output = StudyOutput(output_dir, study.study_id)
     record = output.read()
@@ -120,7 +123,11 @@ def study_report(study: Study, output_dir: str | Path) -> dict[str, Path]:
     # registered, matched and denoised as they were for the computation, in the units of the result
     view = view_study(prepare_again(study, record), output.folder, record)
     heading = f"{study.study_id}: {record['bundle']['name']}, slice {view.index + 1} of {view.slices}"
-    figure = study_figure(view.rows, output.folder / "figure.png", heading, view.index, view.axis, view.affine)
     report = output.folder / REPORT_FILE
-    write_text(report, render("study.html.j2", **page_content(view, output.folder, record)))
+    series, series_notes = picked_series(study)
+    content = {**page_content(view, output.folder, record), "series": series, "series_notes": series_notes}
+    advice = "free space, then write it with python -m monai_lipcar report; the result is there"
+    with explain_write_failure("the report cannot be written", study.study_id, advice):
+        figure = study_figure(view.rows, output.folder / "figure.png", heading, view.index, view.axis, view.affine)
+        write_text(report, render("study.html.j2", **content))
     return {"figure": figure, "report": report}

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from monai_lipcar.data.datalist import load_datalist, write_datalist
+from monai_lipcar.data.datalist import list_studies, load_datalist, write_datalist
 from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import ConfigurationError, StudyError
 
@@ -109,3 +109,16 @@ def test_missing_required_member_fails_when_checked(tmp_path: Path) -> None:
     (study,) = load_datalist(file, "training", required=("pre", "low", "high"))
     with pytest.raises(StudyError, match="study s, high: the volume is missing; there is pre, low"):
         study.check()
+
+
+def test_studies_of_a_folder_or_of_a_datalist(tmp_path: Path) -> None:
+    entries = [{"study_id": name, "pre": f"{name}/pre.nii", "low": f"{name}/low.nii"} for name in "abc"]
+    file = _write(tmp_path, {"training": entries[:2], "validation": [], "test": entries[2:], "labels": {}})
+    assert [study.study_id for study in list_studies(file)] == ["a", "b", "c"]
+    assert [study.study_id for study in list_studies(file, section="training")] == ["a", "b"]
+    (tmp_path / "data" / "s").mkdir(parents=True)
+    assert [study.study_id for study in list_studies(tmp_path / "data", section="training")] == ["s"]
+    with pytest.raises(ConfigurationError, match="has no studies under 'test'; it has no section"):
+        list_studies(_write(tmp_path, {}))
+    with pytest.raises(ConfigurationError, match="is not JSON"):
+        list_studies(_write(tmp_path, "no JSON"))

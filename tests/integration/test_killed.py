@@ -19,11 +19,10 @@ import multiprocessing
 import os
 import random
 import shutil
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,77 +32,11 @@ import pytest
 from monai_lipcar.bundle import run_studies
 from monai_lipcar.data.phantom import write_cohort
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = ["--bundle", "physics_tv", "--max-iterations", "3", "--device", "cpu"]
 
-# imports once, and forks a process for each run: it is a new one as far as the package is concerned
-PARENT = """
-import ctypes, json, os, signal, sys, time
-import itk, matplotlib, monai.bundle, monai.engines
-import monai_lipcar.bundle, monai_lipcar.dicom, monai_lipcar.engines, monai_lipcar.handlers, monai_lipcar.report
-from monai_lipcar import cli
-
-def may_not_read_everything():
-    libc, header, data = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    libc.capget(header, data)
-    data[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: what root has in addition
-    libc.capset(header, data)
-
-for line in sys.stdin:
-    order = json.loads(line)
-    started = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        log, code = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1
-        os.dup2(log, 1), os.dup2(log, 2)
-        if order["humble"]:
-            may_not_read_everything()
-        sys.argv = ["monai_lipcar", *order["arguments"]]
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        finally:
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(code)
-    status = None
-    while status is None:
-        ended, value = os.waitpid(child, os.WNOHANG)
-        if ended:
-            status = os.waitstatus_to_exitcode(value)
-        elif order["kill_after"] is not None and time.monotonic() - started > order["kill_after"]:
-            os.kill(child, signal.SIGKILL)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        else:
-            time.sleep(0.001)
-    print(json.dumps([status, time.monotonic() - started]), flush=True)
-"""
 Run = Callable[..., tuple[int, float, str]]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks and takes privileges away as on Linux")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """``python -m monai_lipcar ARGUMENTS``; its exit status, seconds and log."""
-    log = tmp_path_factory.mktemp("log") / "log"
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(REPOSITORY)}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-
-    def start(*arguments: object, kill_after: float | None = None, humble: bool = False) -> tuple[int, float, str]:
-        assert parent.stdin is not None
-        assert parent.stdout is not None
-        log.unlink(missing_ok=True)
-        order: dict[str, Any] = {"arguments": [*map(str, arguments)], "log": str(log)}
-        parent.stdin.write(json.dumps(order | {"kill_after": kill_after, "humble": humble}) + "\n")
-        parent.stdin.flush()
-        status, seconds = json.loads(parent.stdout.readline())
-        return status, seconds, log.read_text()
-
-    yield start
-    parent.communicate()
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ from monai_lipcar.handlers import read_failures
 REPOSITORY = Path(__file__).resolve().parents[2]
 OPTIONS: dict[str, Any] = {"max_iterations": 3, "device": "cpu", "registration_policy": "raise"}
 QUICK = ["--bundle", "physics_tv", "--max-iterations", "3", "--device", "cpu"]
+OF_REPORTS = ("studies.csv", "manifest.json")
 MADE = re.compile(r"\[default(\d)\]:study (\S+): \S+high_sim.nii.gz")
 
 
@@ -109,7 +110,7 @@ def results(out: Path) -> dict[str, Any]:
         name = str(path.relative_to(out))
         if path.name == "result.json":
             found[name] = {key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}
-        elif path.is_file() and path.suffix not in (".html", ".png") and path.name != "studies.csv":
+        elif path.is_file() and path.suffix not in (".html", ".png") and path.name not in OF_REPORTS:
             found[name] = path.read_bytes()
     return found
 

@@ -63,6 +63,8 @@ def page_of_a_study() -> str:
         metrics={},
         lesions=[],
         by_size={},
+        series={"low": f'DICOM series "{NAME}", 24 images; rule 1'},
+        series_notes=[NAME],
         registration={"low": "0.31 mm, 0.03° against low (tolerated: 1.50 mm, 0.5°); undone to 0.04 mm"},
         hashes={"high_sim.nii.gz": digest},
         plots={},

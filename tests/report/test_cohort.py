@@ -87,6 +87,12 @@ def test_page(tmp_path: Path) -> None:
     table = (tmp_path / "studies.csv").read_text(encoding="utf-8").splitlines()
     assert table[0].startswith("study_id,level,reasons,notes,report")
     assert [line.split(",")[0] for line in table[1:]] == [row.study_id for row in study_rows(tmp_path)]
+    listed = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))["studies"]
+    assert {name: one["level"] for name, one in listed.items()} == {
+        "sub-01": "look",
+        "sub-02": "explained",
+        "sub-03": "failed",
+    }
     assert page.links == ["./sub-01/report.html"]
     for text in (
         "Not explained here: look",

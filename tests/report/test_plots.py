@@ -57,7 +57,7 @@ def test_an_objective_of_zero_is_drawn() -> None:
 
 def test_residual_of_each_slice(lines: Lines) -> None:
     assert_svg(residual_plot([None, 0.9], [None, 3.1], 1.5, 2.7))
-    windows, head = lines
+    windows, head, _ = lines  # the last one is that of the legend
     assert head[0] == windows[0] == [1, 2]
     assert (head[1][1], windows[1][1]) == (0.9, 3.1)
     assert head[1][0] != head[1][0]  # NaN: a gap

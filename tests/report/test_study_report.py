@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -295,3 +296,20 @@ def test_finished_studies(finish: Finish, tmp_path: Path) -> None:
     assert moved.members["low"] == tmp_path / "moved" / "sub-02" / "low.nii.gz"
     with pytest.raises(ConfigurationError, match="no finished result in "):
         finished_studies(tmp_path / "moved")
+
+
+def test_the_series_that_were_taken(finish: Finish, tmp_path: Path) -> None:
+    study = finish()
+    entry = {"description": "T1 & low", "images": 24, "reason": "rule 1"}
+    content = {"members": {"low": entry}, "notes": ["2 damaged images"]}
+    (study.members["low"].parent / "series.json").write_text(json.dumps(content))
+    page = Page(study_report(study, tmp_path / "out")["report"])
+    assert 'low.nii.gzDICOM series "T1 & low", 24 images; rule 1' in page.facts()["low"][0]
+    assert "Of the examination: 2 damaged images." in page.text
+
+
+def test_a_page_that_cannot_be_written(finish: Finish, tmp_path: Path) -> None:
+    study = finish()
+    (tmp_path / "out" / "sub-01" / "report.html").mkdir()
+    with pytest.raises(StudyError, match=r"study sub-01: the report cannot be written \(Is a directory\); free space"):
+        study_report(study, tmp_path / "out")
