@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-import importlib
+import inspect
 import os
 import pkgutil
 import re
@@ -21,7 +21,6 @@ from typing import Any
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
-from sphinx.errors import ExtensionError
 from sphinx.pycode import ModuleAnalyzer
 
 import monai_lipcar
@@ -85,23 +84,18 @@ def escape_shapes(app: Any, what: str, name: str, obj: Any, options: Any, lines:
     lines[:] = [re.sub(r"(``.*?``)|\*(?=spatial\b)", lambda found: found[1] or r"\*", line) for line in lines]
 
 
-def keep_constant(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Constants belong into the reference; autodoc looks for their text in the module that exports them only."""
-    return False if name.isupper() and not name.startswith("_") else None
-
-
-def describe_constant(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Take the text of a constant from the module that defines it."""
-    package, _, constant = name.rpartition(".")
-    if what != "data" or not constant.isupper():
+def add_constants(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Constants and aliases that a package exports; autodoc looks for their text in the package only."""
+    if what != "module" or not hasattr(obj, "__path__"):
         return
-    exporting = importlib.import_module(package)
-    below = [module.name for module in pkgutil.iter_modules(getattr(exporting, "__path__", []), f"{package}.")]
-    for module in (package, *below):
-        if text := ModuleAnalyzer.for_module(module).find_attr_docs().get(("", constant)):
-            lines[:] = text
-            return
-    raise ExtensionError(f"{name} is exported, but no text is below it")
+    files = [module.name for module in pkgutil.iter_modules(obj.__path__, f"{name}.")]
+    texts = {key[1]: text for file in files for key, text in ModuleAnalyzer.for_module(file).find_attr_docs().items()}
+    for constant in obj.__all__:
+        value = getattr(obj, constant)
+        if not isinstance(value, type) and not inspect.isroutine(value):
+            shown = [f"   :value: {value!r}"] if len(repr(value)) < 80 else []
+            text = [f"   {line}" for line in texts[constant]]
+            lines += ["", f".. py:data:: {constant}", f"   :module: {name}", *shown, "", *text]
 
 
 def _fraction(found: re.Match[str]) -> str:
@@ -111,10 +105,12 @@ def _fraction(found: re.Match[str]) -> str:
 def visit_math(writer: Any, node: nodes.Element) -> None:
     """Write a formula as MathML; a command that is not known makes the build fail."""
     formula = re.sub(r"\\big(?![a-z])", "", node.astext())  # brackets grow by themselves
+    # as the base of an index, a closing bracket would be moved away from its opening one
+    formula = re.sub(r"(\\rVert|[\])])\s*(?=[_^])", r"\1{}", formula)
     # docutils takes the 12 of \tfrac12 for one number
     formula = re.sub(r"(\\[td]?frac)\s*(\d)\s*(?:(\d)|(?=\{))", _fraction, formula)
     block = isinstance(node, nodes.math_block)
-    mathml = latex2mathml.tex2mathml(formula, as_block=block)
+    mathml = latex2mathml.tex2mathml(formula, as_block=block).replace("<mo>‖</mo>", '<mo form="postfix">‖</mo>')
     writer.body.append(f'<div class="math-block">{mathml}</div>' if block else mathml)
     raise nodes.SkipNode
 
@@ -123,6 +119,5 @@ def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     app.add_css_file("math.css")
-    app.connect("autodoc-skip-member", keep_constant)
-    app.connect("autodoc-process-docstring", describe_constant)
+    app.connect("autodoc-process-docstring", add_constants)
     app.connect("autodoc-process-docstring", escape_shapes)

@@ -29,31 +29,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from monai.bundle import ConfigParser
 
 from monai_lipcar.cli import app
+from monai_lipcar.data import find_studies, write_datalist
 from monai_lipcar.data.phantom import write_cohort
 from monai_lipcar.options import check_options
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "deploy" / "README.md"]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "examples" / "deploy" / "README.md",
+]
 CARDS = sorted(ROOT.glob("bundles/*/docs/README.md"))
 
 NOT_RUN = {
-    r"make (demo|test|label|reproduce)": "runs the tests, takes hours, or is run by .ci/run",
+    r"make (demo|test|test-label|lint|docs|label|reproduce)\b": "runs the tests, takes hours, or is run by .ci/run",
+    r"\.ci/run|\.venv/bin/python -m pytest|uv pip": "the tests themselves; a list of packages, renewed by hand",
     r"source ": "an environment",
     r"(\S+/)?pip install|python3 -m venv|grep -vE": "installs packages",
     r"curl |monailabel |(\S+/)?python monailabel_app": "a server of MONAI Label: tests/monailabel_app, make test-label",
     r"\S+/python examples/deploy|python examples/deploy": "the SDK's environment: tests/examples/test_deploy.py",
     r"export |srun |torchrun": "a cluster or several processes: tests/integration/test_ranks.py, bundles/test_train.py",
     r".*\$SLURM": "a cluster",
-    r"python -m benchmarks|(\S+/)?python benchmarks|cp benchmarks": "hours of computation: tests/benchmarks",
+    r"python -m benchmarks\.(?!false)|(\S+/)?python benchmarks/(?!al|ap)|cp benchmarks": "hours: tests/benchmarks",
     r"python -m monai_lipcar run (--bids|exam/)": "data of its own kind: tests/bids, tests/dicom",
     r"python -m monai_lipcar (phantom|package)": "minutes each: tests/test_cli.py, tests/bundles/test_travel.py",
     r".* --config_file ph2l_gentv/": "a packaged bundle: tests/bundles/test_travel.py",
     r"python -m monai.bundle (verify_metadata|ckpt_export|onnx_export)": "tests/bundles",
-    r".*/train\.json|.*runs/\w*ph2l": "a training: tests/bundles/test_train.py",
+    r".*/train\.json|.*monai\.bundle run .*runs/\w*ph2l": "a training: tests/bundles/test_train.py",
     r".*--config_file configs/": "in a bundle's folder: tests/bundles/test_bundles.py",
 }
 RUN = (
@@ -61,6 +68,20 @@ RUN = (
     r"python -m monai_lipcar run (my_dataset|IN) ",
     r"python -m monai.bundle run --config_file bundles/\w+/configs/inference.json --dataset_dir (my_dataset|IN) ",
 )
+
+QUICKLY = {
+    r"python benchmarks/(alpha|approaches)\.py ": "",
+    r"python -m benchmarks\.false_enhancement ": "--studies 1 --slices 1",
+}
+"""What would take hours, and options that leave less to do, besides a single bundle."""
+
+ELSEWHERE = {
+    "dicom.md": "an examination: tests/dicom",
+    "bids.md": "a dataset: tests/bids",
+    "monai-label.md": "a server: tests/monailabel_app/test_server.py",
+    "packaging.md": "an export: tests/bundles/test_export.py",
+}
+"""Pages whose Python needs more than the page, and where it is run."""
 
 
 def commands(page: Path) -> Iterator[str]:
@@ -88,8 +109,8 @@ ALL = [(page, command) for page in PAGES if page.is_file() for command in comman
 @pytest.mark.parametrize("command", sorted({command for _, command in ALL}))
 def test_command_is_in_one_of_the_lists(command: str) -> None:
     reasons = [reason for pattern, reason in NOT_RUN.items() if re.match(pattern, command)]
-    runs = any(re.match(pattern, command) for pattern in RUN)
-    assert bool(reasons) != runs, f"{command}: put it into NOT_RUN with a reason, or into RUN"
+    runs = any(re.match(pattern, command) for pattern in (*RUN, *QUICKLY))
+    assert bool(reasons) != runs, f"{command}: put it into NOT_RUN with a reason, into RUN or into QUICKLY"
 
 
 @pytest.mark.parametrize("command", sorted({one for _, one in ALL if re.match("python -m monai_lipcar ", one)}))
@@ -100,6 +121,17 @@ def test_options_of_the_command_line_exist(command: str) -> None:
     context = typer.Context(parser)
     _, rest, _ = parser.make_parser(context).parse_args(args=arguments)
     assert not rest
+
+
+@pytest.mark.parametrize("command", sorted({one for _, one in ALL if re.search(r"python (-m )?benchmarks\W", one)}))
+def test_options_of_benchmarks_exist(command: str) -> None:
+    """In the script, or in what several scripts share."""
+    script, *arguments = shlex.split(command.partition("benchmarks")[2])
+    path = ROOT / "benchmarks" / script[1:].removesuffix(".py").replace(".", "/")
+    files = [path / "__main__.py"] if path.is_dir() else [path.with_suffix(".py")]
+    source = "".join(file.read_text(encoding="utf-8") for file in [*files, ROOT / "benchmarks" / "race" / "command.py"])
+    missing = [option for option in arguments if option.startswith("--") and f'"{option}"' not in source]
+    assert missing == []
 
 
 def _of_bundles(pages: list[Path]) -> list[tuple[Path, str]]:
@@ -134,11 +166,16 @@ def test_options_of_bundles_exist(page: Path, command: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_examples(page: Path) -> None:
     """The Python blocks of a page run one after the other, in one namespace."""
-    if page.name in ("dicom.md", "bids.md", "monai-label.md", "packaging.md", "outputs.md"):
-        pytest.skip("names files or images of the reader's own")
+    if page.name in ELSEWHERE:
+        pytest.skip(ELSEWHERE[page.name])
     if not page.is_file() or not (blocks := python_blocks(page)):
         pytest.skip("no Python on this page")
     names: dict[str, object] = {}
+    if page.name == "outputs.md":  # speaks of the reader's volumes
+        names = {key: torch.rand(1, 1, 24, 24, 3) for key in ("simulated", "high", "pre")}
+        mask = torch.zeros(1, 1, 24, 24, 3)
+        mask[..., 8:14, 8:14, :] = 1.0
+        names |= {"lesion": mask, "head": torch.ones_like(mask)}
     for block in blocks:
         exec(compile(block, str(page), "exec"), names)
     if page.name == "extending.md":
@@ -167,6 +204,33 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for low in folder.glob("routine/*/low.nii.gz"):
         low.unlink()
     return folder
+
+
+@pytest.fixture(scope="module")
+def measured(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one for the benchmarks, with the datalists that a training would have written."""
+    folder = tmp_path_factory.mktemp("measured")
+    for name in ("bundles", "monai_lipcar", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    for dataset, datalist in (("data", "data"), ("my_simulated", "runs/my_ph2l")):
+        shutil.copytree(workspace / "my_dataset", folder / dataset)
+        first, second = find_studies(folder / dataset)
+        (folder / datalist).mkdir(parents=True, exist_ok=True)
+        write_datalist(folder / datalist / "datalist.json", {"validation": [first], "test": [second]})
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", sorted({one for _, one in ALL if any(re.match(key, one) for key in QUICKLY)}))
+def test_commands_run_quickly(command: str, measured: Path) -> None:
+    """As they stand, with options behind them that leave little to do."""
+    (options,) = [options for pattern, options in QUICKLY.items() if re.match(pattern, command)]
+    line = f"{command} --bundles physics_tv --results runs/results.json {options}"
+    arguments = [sys.executable, *shlex.split(line)[1:]]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(arguments, cwd=measured, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout[-1000:] + ended.stderr[-2000:]
+    assert "physics_tv" in (measured / "runs" / "results.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import inspect
 import itertools
 import pkgutil
 import re
@@ -175,7 +176,9 @@ def test_exported_constants_are_explained(room: str) -> None:
             if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(text, ast.Expr):
                 targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                 explained |= {target.id for target in targets if isinstance(target, ast.Name)}
-    assert {name for name in getattr(module, "__all__", ()) if name.isupper()} - explained == set()
+    exported = {name: getattr(module, name) for name in module.__all__}
+    constants = {name for name, what in exported.items() if not isinstance(what, type) and not inspect.isroutine(what)}
+    assert constants - explained == set()
 
 
 def test_constraints_pin_every_requirement_exactly() -> None:

@@ -25,6 +25,7 @@ from monai_lipcar.physics.dose import voxel_slope
 __all__ = ["DoseOperator", "Skeleton"]
 
 Skeleton = Literal["none", "identity", "physics", "extrapolation", "signal", "signal_extrapolation", "kept"]
+"""What a :class:`DoseOperator` corrects."""
 
 _DOSED = ("physics", "extrapolation", "signal", "signal_extrapolation", "kept")
 

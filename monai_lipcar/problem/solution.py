@@ -22,6 +22,7 @@ from monai_lipcar.types import ImageBatch
 __all__ = ["Solution", "Status"]
 
 Status = Literal["converged", "max_iterations", "stalled", "non_finite"]
+"""How a solve ended: see :class:`Solution`."""
 
 
 @dataclass(frozen=True)

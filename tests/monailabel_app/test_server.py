@@ -117,6 +117,19 @@ def test_curl_as_the_documentation_says(client: Any, running: Running, tmp_path:
     np.testing.assert_array_equal(result, running.expected["ph2l_gentv high_sim"])
 
 
+def test_python_as_the_documentation_says(
+    client: Any, running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "monai-label.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    told = block.replace("http://127.0.0.1:8000", running.address).replace("rat1_", "rat_")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(told.replace('"alpha": 0.004', '"alpha": 0.004, "max_iterations": 2'), names)
+    result = np.asarray(nib.load(names["file"]).dataobj)
+    np.testing.assert_array_equal(result, running.expected["ph2l_gentv high_sim"])
+
+
 def test_as_3d_slicer_asks(client: Any, running: Running) -> None:
     # all parameters as the plugin's table has them, then a label mask's format (MONAILabel.py, MONAILabelLogic.infer)
     config = client.info()["models"]["physics_tv"]["config"]
