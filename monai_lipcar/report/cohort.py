@@ -159,6 +159,8 @@ def _numbers(record: dict[str, Any], verdict: dict[str, Any]) -> dict[str, str]:
     for name, label in (("residual_head", "residual, head"), ("residual_window", "residual, worst window")):
         if name in measures:
             numbers[label] = f"{measures[name]:.2f}"
+    if "untrusted_enhancement" in measures:
+        numbers["not to be trusted below (%)"] = f"{100 * measures['untrusted_enhancement']:.0f}"
     if record.get("sigma") is not None:
         numbers["sigma"] = f"{record['sigma']:.4f}"
     if record.get("alpha") is not None:

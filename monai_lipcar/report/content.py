@@ -20,7 +20,7 @@ import numpy as np
 from monai.data.utils import affine_to_spacing
 
 from monai_lipcar.metrics import not_judged
-from monai_lipcar.metrics.verdict import HEAD_LIMIT, WINDOW_LIMIT
+from monai_lipcar.metrics.verdict import HEAD_LIMIT, UNTRUSTED_LIMIT, WINDOW_LIMIT
 from monai_lipcar.networks import file_sha256
 from monai_lipcar.transforms.domain_features import FEATURES, side_of_range
 
@@ -146,7 +146,11 @@ def _tiles(record: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[tuple[
     measures = verdict["measures"]
     if "residual_head" in measures:
         tiles.append(("residual over expected, head", f"{measures['residual_head']:.2f} (limit {HEAD_LIMIT})"))
-        tiles.append(("worst window", f"{measures['residual_window']:.2f} (limit {WINDOW_LIMIT})"))
+        limit = measures.get("residual_window_limit", WINDOW_LIMIT)  # formats of before have none
+        tiles.append(("worst window", f"{measures['residual_window']:.2f} (limit {limit:.1f})"))
+    if "untrusted_enhancement" in measures:
+        share, limit = (100 * value for value in (measures["untrusted_enhancement"], UNTRUSTED_LIMIT))
+        tiles.append(("enhancement not to be trusted", f"below {share:.0f} % of the tissue (limit {limit:.0f} %)"))
     if record.get("sigma") is not None:
         tiles.append(("noise level sigma", f"{record['sigma']:.4f}"))
     if record.get("alpha") is not None:
@@ -165,7 +169,10 @@ def _plots(record: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, s
     slices = verdict.get("slices") or {}
     if slices:
         plots["Residual over the expected one, slice by slice"] = residual_plot(
-            slices["residual_head"], slices["residual_window"], HEAD_LIMIT, WINDOW_LIMIT
+            slices["residual_head"],
+            slices["residual_window"],
+            HEAD_LIMIT,
+            verdict["measures"].get("residual_window_limit", WINDOW_LIMIT),
         )
     if (record.get("history") or {}).get("objective"):
         plots["Objective over the iterations of the solver"] = convergence_plot(record["history"])

@@ -30,7 +30,7 @@ from monai_lipcar.problem import ProximalSolver
 from monai_lipcar.transforms import EstimateNoise
 from monai_lipcar.transforms.foreground import head_mask
 
-SIGMA, ALPHA, SHAPE = 0.01, 1e-3, (3, 80, 80)
+SIGMA, ALPHA, SHAPE = 0.01, 1e-3, (12, 80, 80)
 HEAD = np.zeros(SHAPE, dtype=bool)
 HEAD[:, 10:70, 10:70] = True
 EXPECTED = expected_residual(SIGMA, ALPHA, 0.2)
@@ -54,7 +54,7 @@ def test_noise_is_explained() -> None:
     assert verdict["places"] == []
     measures = verdict["measures"]
     assert measures["residual_head"] == pytest.approx(SIGMA / EXPECTED, rel=0.02)
-    assert 1.0 < measures["residual_window"] / measures["residual_head"] < 1.4
+    assert 1.0 < measures["residual_window"] / measures["residual_head"] < 1.5
     assert measures["darker_window"] < 0.6
     assert measures["flagged_share"] == 0.0
     assert measures["strongest_enhancement"] == pytest.approx(0.2 / 0.3, rel=0.01)
@@ -112,7 +112,57 @@ def test_darker_by_less_than_can_be_seen_is_no_concern() -> None:
         given[name][2, 50:62, 50:62] += change
     verdict = judge(**given)
     assert verdict["measures"]["darker_window"] == pytest.approx(4.0, rel=0.01)
+    assert verdict["measures"]["untrusted_enhancement"] < 0.1
     assert verdict["level"] == "explained"
+
+
+def differing(depth: float) -> dict[str, Any]:
+    """A study whose volumes differ by fine stripes besides contrast agent: up to ``depth`` in the low dose."""
+    given = made()
+    stripes = -depth * np.sin(np.arange(SHAPE[2]) * 2 * np.pi / 40)
+    given["low"] = given["low"] + stripes
+    given["simulated"] = given["simulated"] + stripes / 0.2
+    return given
+
+
+def test_what_the_volumes_differ_by_everywhere_is_no_place_to_look_at() -> None:
+    verdict = judge(**differing(0.02))
+    assert verdict["level"] == "explained"
+    assert verdict["places"] == []
+    measures = verdict["measures"]
+    # a window of 9 averages a sine of period 40 down to 0.92 of it
+    assert measures["untrusted_enhancement"] == pytest.approx(0.92 * 0.02 / 0.2 / 0.3, rel=0.03)
+    assert measures["darker_window"] > 1.2  # what noise alone is allowed to make
+    assert measures["darker_window_limit"] == pytest.approx(5.0 * measures["mismatch"], rel=1e-3)
+    assert "enhancement of less than 31 % of the tissue's brightness is not to be trusted" in verdict["reasons"][-1]
+
+
+def test_a_place_that_stands_out_of_it_is_found() -> None:
+    given = differing(0.005)
+    for name, change in (("low", -0.08), ("simulated", -0.25)):
+        given[name][2, 50:62, 50:62] += change
+    verdict = judge(**given)
+    assert verdict["level"] == "look"
+    (place,) = verdict["places"]
+    assert (place["kind"], place["slice"]) == ("darker", 2)
+
+
+def test_volumes_that_differ_by_more_than_half_of_the_tissue_are_of_another_kind() -> None:
+    verdict = judge(**differing(0.05))
+    assert verdict["level"] == "out_of_domain"
+    assert verdict["places"] == []
+    assert "the operator does not describe this study" in verdict["reasons"][0]
+    assert "not to be trusted (limit 55 %)" in verdict["reasons"][-1]
+
+
+def test_enhancement_that_is_not_to_be_trusted_is_none() -> None:
+    given = differing(0.02)
+    given["simulated"][:, 20:40, 20:40] -= 0.2
+    verdict = judge(**given)
+    assert verdict["level"] == "look"
+    assert verdict["reasons"][0].startswith(
+        "nothing enhances by as much as 31 % of the tissue's brightness beyond what"
+    )
 
 
 def test_nothing_enhances() -> None:
@@ -237,7 +287,7 @@ def test_a_bright_lesion_that_moved() -> None:
     brightness = float(np.median(volumes["pre"][head_mask(volumes["pre"], axis=0)]))
 
     def lesion(column: int) -> np.ndarray:
-        return 0.6 * brightness * np.exp(-((rows - 56) ** 2 + (columns - column) ** 2) / 18.0)
+        return brightness * np.exp(-((rows - 56) ** 2 + (columns - column) ** 2) / 4.5)
 
     volumes["pre"][2] += lesion(52).astype(np.float32)
     volumes["low"][2] += lesion(62).astype(np.float32)
