@@ -104,6 +104,7 @@ COHORT_COLUMNS = {
     "hours_cohort": ("1,000 studies, extrapolated (hours)", 2),
     "peak_mib_one": ("peak memory, one study (MiB)", 0),
     "peak_mib_all": ("all studies (MiB)", 0),
+    "growth_mib_each": ("left behind by a small study (MiB)", 2),
     "peak_mib_cohort": ("1,000, extrapolated (MiB)", 0),
     "written_gib_cohort": ("written, 1,000 extrapolated (GiB)", 1),
 }

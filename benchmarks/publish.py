@@ -216,9 +216,11 @@ def cohort_table(content: Mapping[str, Any] | None) -> str:
     if content is None:
         return NOT_MEASURED
     rows = {f"`--workers {number}`": row for number, row in content["workers"].items()}
+    few, many = content["many"]["studies"]
     said = (
         f"Measured over {content['studies']} studies ({content['anatomy']} heads), `{content['bundle']}`, on "
-        f"{content['machine']['cores']} processor cores:"
+        f"{content['machine']['cores']} processor cores. Whether memory grows with the studies that are done was seen "
+        f"by runs over {few} and {many} small ones:"
     )
     return f"{said}\n\n{numbers(rows, COHORT_COLUMNS)}"
 
