@@ -39,7 +39,7 @@ def test_both_solvers_on_the_same_study(tmp_path: Path) -> None:
         assert 0 < row["study_seconds"] < row["seconds"]
         assert row["cpu_seconds"] > 0
         assert 100 < row["peak_mib"] < 20000
-    assert written["times_faster"] == pytest.approx(rows["paper"]["seconds"] / rows["proximal"]["seconds"], rel=1e-3)
+    assert written["times_faster"] == pytest.approx(rows["paper"]["seconds"] / rows["proximal"]["seconds"], rel=5e-3)
     residuals = list((tmp_path / "results").glob("*/*/residual.nii.gz"))
     assert len(residuals) == 2
     before = [file.stat().st_mtime_ns for file in residuals]
