@@ -243,6 +243,7 @@ def test_commands_run(workspace: Path) -> None:
         if command in done or not any(re.match(pattern, command) for pattern in RUN):
             continue
         arguments = [sys.executable, *shlex.split(command)[1:]]
+        shutil.rmtree(workspace / "OUT", ignore_errors=True)  # stands for a folder of each command's own
         ended = subprocess.run(arguments, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, f"{page.name}: {command}\n{ended.stdout[-1000:]}{ended.stderr[-2000:]}"
         done.add(command)
