@@ -63,7 +63,9 @@ def test_default_alphas_are_those_of_the_validation_studies() -> None:
 
 def test_throughput_of_cohorts_is_shown(publish: ModuleType) -> None:
     row = {"seconds_one": 9.0, "seconds_each": 2.5, "studies_per_hour": 1440.0, "peak_mib_one": 900.4}
-    content = {"studies": 20, "anatomy": "rat", "bundle": "physics_tv", "machine": {"cores": 2}, "workers": {"2": row}}
+    machine, many = {"cores": 2}, {"studies": [20, 120]}
+    said = {"studies": 20, "anatomy": "rat", "bundle": "physics_tv", "machine": machine, "many": many}
+    content = {**said, "workers": {"2": row}}
     shown = publish.cohort_table(content)
     assert "over 20 studies (rat heads), `physics_tv`, on 2 processor cores" in shown
     assert "| `--workers 2` | 9.0 | 2.50 | 1440 | 900 |" in shown
