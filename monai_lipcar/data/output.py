@@ -29,6 +29,7 @@ from monai_lipcar.data.studies import Study
 from monai_lipcar.errors import ConfigurationError, StudyError
 
 __all__ = [
+    "DERIVED_FILE",
     "DERIVED_FOLDER",
     "RESULT_FILE",
     "StudyOutput",
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 RESULT_FILE = "result.json"
 DERIVED_FOLDER = "dicom"
 """Folder of the derived DICOM series in that of a result."""
+DERIVED_FILE = "derived.json"
+"""In that folder: which series are there, and what they were made of."""
 _OF_A_RESULT = ("high_sim.nii.gz", "low_sim.nii.gz", "residual.nii.gz", "figure.png", "report.html")
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from monai_lipcar.data import Study
 from monai_lipcar.data.atomic import new_folder, read_json, write_json
 from monai_lipcar.data.failures import explain_write_failure
-from monai_lipcar.data.output import DERIVED_FOLDER, StudyOutput, refuse_links
+from monai_lipcar.data.output import DERIVED_FILE, DERIVED_FOLDER, StudyOutput, refuse_links
 from monai_lipcar.errors import StudyError
 from monai_lipcar.volumes import result_volumes
 
@@ -35,8 +35,6 @@ from .volume import slices_of
 __all__ = ["write_derived_series"]
 
 logger = logging.getLogger(__name__)
-
-_MANIFEST = "derived.json"
 
 
 def write_derived_series(
@@ -101,7 +99,7 @@ def write_derived_series(
             kind: write_derived(kind, volume, partial / kind, sources, reference, record)
             for kind, volume in volumes.items()
         }
-        write_json(partial / _MANIFEST, {"made_of": made_of, "series": written})
+        write_json(partial / DERIVED_FILE, {"made_of": made_of, "series": written})
         shutil.rmtree(folder, ignore_errors=True)
     for kind in written:
         logger.info("study %s: %s (%d images)", study.study_id, folder / kind, written[kind]["images"])
@@ -116,7 +114,7 @@ def _made_of(output: StudyOutput, sources: Mapping[str, Source], also: Sequence[
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        content = read_json(folder / _MANIFEST)
+        content = read_json(folder / DERIVED_FILE)
         complete = all(len([*(folder / kind).iterdir()]) == one["images"] for kind, one in content["series"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

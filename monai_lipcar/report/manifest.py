@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from monai_lipcar.data.atomic import read_json
-from monai_lipcar.data.output import DERIVED_FOLDER, RESULT_FILE, StudyOutput
+from monai_lipcar.data.output import DERIVED_FILE, DERIVED_FOLDER, RESULT_FILE, StudyOutput
 
 __all__ = ["MANIFEST_FILE", "manifest"]
 
 MANIFEST_FILE = "manifest.json"
-_DERIVED = "derived.json"
 
 
 def manifest(output_dir: str | Path, levels: Mapping[str, str]) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def _contents(output: StudyOutput) -> dict[str, Any]:
         return {}  # a record that something else wrote
     volumes = {path.name: path.stat().st_size for path in sorted(output.folder.glob("[!.]*.nii.gz"))}
     try:
-        derived = read_json(output.folder / DERIVED_FOLDER / _DERIVED)["series"]
+        derived = read_json(output.folder / DERIVED_FOLDER / DERIVED_FILE)["series"]
         series = {kind: {"uid": one["series_uid"], "images": one["images"]} for kind, one in derived.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         series = {}
