@@ -23,8 +23,11 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from monai_lipcar.errors import LipcarError
 from monai_lipcar.log import quiet_readers
+from monai_lipcar.networks import has_bfloat16
 
 from . import reproduction, settings, shipping, training
 from .protocols import default_denoiser
@@ -33,6 +36,7 @@ WEIGHTS = "the bundles' own (default), the same trained here, or trained as the 
 STAGES = ("cohort", "training", "evaluation", "theory", "report")
 GO_ON = "take published rows of the same data, weights and settings instead of computing them anew"
 SHARE = "evaluate share K of N (K from 1), for N processes on one output folder; at the end, run once without it"
+PRECISION = "of the operators of the inverse problems on the whole test set; what bfloat16 changes is in the tables"
 SHIP = "put the operators of --weights train into their bundles: weights, checksums, model cards"
 
 
@@ -51,11 +55,18 @@ def main() -> None:
     parser.add_argument("--share", type=_share, default=(0, 1), metavar="K/N", help=SHARE)
     parser.add_argument("--denoiser", help="of the paper's protocol; default: bm3d where it is installed, else nlm")
     parser.add_argument("--hospital-denoiser", help="of the hospital's protocol, after the noise; default: none")
+    parser.add_argument("--test-set-precision", choices=("float32", "bfloat16"), default="float32", help=PRECISION)
     parser.add_argument("--device", default="cpu", help="torch device, e.g. cuda")
     arguments = parser.parse_args()
     output = arguments.output or settings.REPOSITORY / "runs" / ("paper-quick" if arguments.quick else "paper")
     make = settings.quick if arguments.quick else settings.full
-    chosen = replace(make(output.resolve(), arguments.weights, arguments.device), go_on=arguments.go_on)
+    chosen = replace(
+        make(output.resolve(), arguments.weights, arguments.device),
+        go_on=arguments.go_on,
+        test_set_precision=arguments.test_set_precision,
+    )
+    if chosen.test_set_precision == "bfloat16" and not has_bfloat16(torch.device(chosen.device)):
+        parser.error("--test-set-precision bfloat16: this device has no instructions for it; use float32")
     denoiser = arguments.denoiser or default_denoiser()
     if denoiser != "bm3d":
         logging.getLogger("benchmarks.paper").warning(

@@ -21,7 +21,7 @@ from monai.bundle import ConfigParser
 
 from monai_lipcar.bundle import bundle_root, checksum, find_weights, make_solver, reported
 from monai_lipcar.errors import ConfigurationError
-from monai_lipcar.networks import prepare_for_inversion
+from monai_lipcar.networks import Bfloat16Operator, prepare_for_inversion
 from monai_lipcar.physics import linear_extrapolation
 from monai_lipcar.problem import LearnedInverseProblem, TotalVariation
 
@@ -130,7 +130,13 @@ class Networks:
         return make_solver(config["solver"], config["max_iterations"])
 
     def image(
-        self, name: str, pre: torch.Tensor, observed: torch.Tensor, protocol: Protocol, alpha: float | None = None
+        self,
+        name: str,
+        pre: torch.Tensor,
+        observed: torch.Tensor,
+        protocol: Protocol,
+        alpha: float | None = None,
+        precision: str = "float32",
     ) -> torch.Tensor:
         """The full-dose images of one approach.
 
@@ -140,6 +146,7 @@ class Networks:
             observed: same shape.
             protocol: where ``observed`` comes from.
             alpha: weight of the prior; inverse problems need it.
+            precision: ``"float32"``, or ``"bfloat16"`` for the convolutions of the forward operator.
 
         Returns:
             (B, 1, H, W), on the CPU.
@@ -162,6 +169,8 @@ class Networks:
             prior = prior.around(self._end_to_end(approach.guess, pre, observed, protocol))
         forward = approach.networks[0] if approach.networks else approach.bundle
         operator = self.operator(forward, self.variant(forward, protocol) if approach.networks else "none")
+        if precision == "bfloat16":
+            operator = Bfloat16Operator(operator)
         problem = LearnedInverseProblem(operator, observed, prior, alpha, None if forward == "h2l" else pre)
         image: torch.Tensor = self.solver(approach.bundle).solve(problem, observed).image
         return image.cpu()

@@ -51,6 +51,7 @@ class Job:
         level: noise level.
         approach: key of :data:`APPROACHES`.
         alpha: weight of the prior, None where there is none.
+        precision: that the operator of the inverse problem computes in.
     """
 
     anatomy: str
@@ -59,6 +60,7 @@ class Job:
     level: float
     approach: str
     alpha: float | None = None
+    precision: str = "float32"
 
     @property
     def cost(self) -> float:
@@ -177,6 +179,8 @@ class Evaluator:
             name: self.networks.sha256(name, self.networks.variant(name, job.protocol)) for name in approach.networks
         }
         solver = None if approach.bundle is None else self.networks.solver(approach.bundle).describe()
+        if job.precision != "float32":
+            key["precision"] = job.precision
         return {
             **key,
             "protocol": job.protocol.key(),
@@ -191,7 +195,7 @@ class Evaluator:
         """The approach's images of some slices, (B, 1, H, W)."""
         observed = torch.stack([job.protocol.observe(sample, job.level, self.settings.seed) for sample in samples])
         pre = torch.stack([sample["pre"] for sample in samples])
-        return self.networks.image(job.approach, pre, observed, job.protocol, job.alpha)
+        return self.networks.image(job.approach, pre, observed, job.protocol, job.alpha, job.precision)
 
     def _compute(self, job: Job | OperatorJob, samples: list[Sample], names: list[str]) -> Rows:
         if isinstance(job, OperatorJob):

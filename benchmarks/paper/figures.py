@@ -25,6 +25,7 @@ from monai_lipcar.metrics import psnr, ssim
 from monai_lipcar.report import Panel, study_figure
 
 from .approaches import APPROACHES, LEARNED, OPERATORS
+from .evaluation import Rows
 from .parts import digest
 from .plan import Plan
 from .slices import Sample
@@ -168,7 +169,9 @@ def _boxes(plan: Plan, anatomy: str, folder: Path) -> list[Path]:
             values, labels, colors = [], [], []
             for approach, details in APPROACHES.items():
                 job = plan.job(anatomy, protocol, level, approach, "validation")
-                rows = {} if job is None else plan.evaluator.rows(job, whole) or plan.evaluator.rows(job, subset)
+                rows: Rows = {}
+                if job is not None:
+                    rows = plan.evaluator.rows(plan.on_test_set(job), whole) or plan.evaluator.rows(job, subset)
                 if rows:
                     values.append([entry["ssim_head"] for entry in rows.values()])
                     labels.append(details.label.replace("LIP-PH2L-", "LIP-PH2L-\n").replace("linear ", "linear\n"))

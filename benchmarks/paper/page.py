@@ -58,6 +58,7 @@ def tables(content: Mapping[str, Any], images: Path, beside: Path) -> dict[str, 
     result["theory"] = _theory(content["theory"])
     result["table 1"] = _table_1(cells)
     result["table 2"] = _table_2(cells)
+    result["precision"] = _precision(cells)
     for anatomy in COHORTS:
         for protocol in ("paper", "hospital"):
             chosen = [cell for cell in cells if (cell["cohort"], cell.get("protocol")) == (anatomy, protocol)]
@@ -187,6 +188,26 @@ def _table_3(cells: Sequence[Cell]) -> str:
                 entry.append(_count(chosen, **scheduled))
             rows.append(entry)
     return _markdown(columns, rows)
+
+
+def _precision(cells: Sequence[Cell]) -> str:
+    chosen = [cell for cell in cells if cell["table"] == "precision"]
+    columns = ["cohort, protocol, noise, approach", "alpha", "slices with both"]
+    columns += ["SSIM in the head: greatest change", "mean change", "PSNR in the head: greatest change (dB)"]
+    columns += ["mean change (dB)", "enhancement recovery: greatest change", "mean change"]
+    rows = []
+    keys = ("cohort", "protocol", "noise_level", "row", "alpha")
+    for where in (
+        dict(zip(keys, key, strict=True)) for key in dict.fromkeys(tuple(c[k] for k in keys) for c in chosen)
+    ):
+        name = f"{where['cohort']}, `{where['protocol']}`, {where['noise_level']:g}: {ROWS[where['row']]}"
+        entry = [name, f"{where['alpha']:.2g}", _count(chosen, **where, column="mean")]
+        for metric in ("ssim_head", "psnr_head", "enhancement_recovery"):
+            for column in ("greatest", "mean"):
+                found = _find(chosen, metric, **where, column=column)
+                entry.append("–" if found is None else f"{found['ours']:.{2 if 'psnr' in metric else 4}f}")
+        rows.append(entry)
+    return _markdown(columns, rows) if rows else "All rows are in float32."
 
 
 def _count(cells: Sequence[Cell], **where: Any) -> str:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,6 +100,19 @@ class Plan:
         assert bundle is not None
         return scheduled(self.evaluator.networks.default_alpha(bundle), level)
 
+    def on_test_set(self, job: Job) -> Job:
+        """The job of the whole test set: in bfloat16 where that is asked for, or where only that is finished.
+
+        Rows in float32 are taken where they are finished. What has no network in its inverse problem has no other.
+        """
+        details = APPROACHES[job.approach]
+        names = self.names(job.anatomy)
+        if details.bundle is None or not details.networks or self.evaluator.rows(job, names):
+            return job
+        lower = replace(job, precision="bfloat16")
+        wanted = self.settings.test_set_precision == lower.precision or self.evaluator.rows(lower, names)
+        return lower if wanted else job
+
     def _validated(self, approach: str, protocol: str, level: float) -> float | None:
         start = self._scheduled(approach, level)
         rows = {}
@@ -148,6 +161,8 @@ class Plan:
                         if rule != "schedule" and APPROACHES[approach].bundle is None:
                             continue
                         job = self.job(anatomy, protocol, level, approach, rule)
+                        if job is not None and count is None:
+                            job = self.on_test_set(job)
                         if job is not None:
                             tasks.append(Task(job, self.names(anatomy, count=count)))
         return tasks

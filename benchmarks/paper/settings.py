@@ -76,6 +76,8 @@ class Settings:
         weights: ``"shipped"`` (the bundles' own), ``"train"`` (the same, made by the training stage) or ``"paper"``
             (trained as the paper did, on its cohort).
         device: torch device.
+        test_set_precision: ``"float32"``, or ``"bfloat16"``: the operators of the inverse problems compute in it on the
+            whole test set. Sweep and choice of alpha are in float32 either way.
         go_on: take the published rows that were computed from the same data, weights and settings as they are.
     """
 
@@ -98,6 +100,7 @@ class Settings:
     batch_size: int = 4
     weights: str = "shipped"
     device: str = "cpu"
+    test_set_precision: str = "float32"
     go_on: bool = False
 
 

@@ -27,7 +27,7 @@ from .reported import reported
 __all__ = ["FIELDS", "cells", "to_csv"]
 
 FIELDS = (
-    *("table", "cohort", "section", "protocol", "noise_level", "alpha_rule", "alpha"),
+    *("table", "cohort", "section", "protocol", "noise_level", "alpha_rule", "alpha", "precision"),
     *("row", "column", "metric", "paper", "ours", "std", "n"),
 )
 OPERATOR_METRICS = ("psnr", "ssim", "psnr_head", "ssim_head")
@@ -35,6 +35,7 @@ APPROACH_METRICS = (
     *("ssim_head", "psnr_head", "relative_error_head", "ssim", "psnr"),
     *("psnr_enhancing", "enhancement_recovery", "psnr_lesion", "enhancement_recovery_lesion"),
 )
+PRECISION_METRICS = ("ssim_head", "psnr_head", "enhancement_recovery")
 SWEEP_METRICS = ("ssim_head", "ssim", "psnr_head", "enhancement_recovery")
 BASELINES = ("low", "linear_extrapolation", "physics_tv")
 GROUPS = {"all": None, "tumor": 1.0, "no tumor": 0.0}
@@ -44,7 +45,8 @@ Cell = dict[str, Any]
 
 def cells(plan: Plan) -> list[Cell]:
     """All cells, those that are not measured yet with ``ours`` None."""
-    return [{**dict.fromkeys(FIELDS), **cell} for part in (_table_1, _table_2, _approaches) for cell in part(plan)]
+    parts = (_table_1, _table_2, _approaches, _precision)
+    return [{**dict.fromkeys(FIELDS), **cell} for part in parts for cell in part(plan)]
 
 
 def to_csv(content: Iterable[Cell]) -> str:
@@ -121,9 +123,10 @@ def _approaches(plan: Plan) -> Iterator[Cell]:
             for rule in RULES:
                 for level in plan.settings.main_levels:
                     jobs = {name: plan.job(anatomy, protocol, level, name, rule) for name in APPROACHES}
+                    everywhere = {name: None if job is None else plan.on_test_set(job) for name, job in jobs.items()}
                     # all rows of a table are of the same slices: the whole test set when every one of them has it
-                    whole = all(_rows(plan, job, plan.names(anatomy)) for job in jobs.values())
-                    names = plan.names(anatomy) if whole else subset
+                    whole = all(_rows(plan, job, plan.names(anatomy)) for job in everywhere.values())
+                    jobs, names = (everywhere, plan.names(anatomy)) if whole else (jobs, subset)
                     yield from _table("table 3", plan, jobs, names, anatomy, protocol, rule, level, GROUPS)
                 for level in plan.settings.levels:
                     jobs = {name: plan.job(anatomy, protocol, level, name, rule) for name in APPROACHES}
@@ -149,6 +152,38 @@ def _table(
             **{"table": table, "cohort": anatomy, "section": "test", "protocol": protocol, "noise_level": level},
             **{"alpha_rule": rule, "alpha": None if job is None else job.alpha, "row": row},
         }
+        if job is not None and job.precision != "float32":
+            place["precision"] = job.precision
         for column, group in groups.items():
             for metric in APPROACH_METRICS if table == "table 3" else SWEEP_METRICS:
                 yield {**place, "column": column, "metric": metric, **summary(rows, metric, group)}
+
+
+def _precision(plan: Plan) -> Iterator[Cell]:
+    """What the lower precision of rows of the whole test set changes, on the slices that have both."""
+    for anatomy in plan.anatomies:
+        for protocol in plan.protocols:
+            for rule in RULES:
+                for level in plan.settings.main_levels:
+                    for name in APPROACHES:
+                        job = plan.job(anatomy, protocol, level, name, rule)
+                        lower = None if job is None else plan.on_test_set(job)
+                        if job is None or lower is None or lower.precision == job.precision:
+                            continue
+                        place = {
+                            **{"table": "precision", "cohort": anatomy, "section": "test", "protocol": protocol},
+                            **{"noise_level": level, "alpha_rule": rule, "alpha": job.alpha},
+                            **{"precision": lower.precision, "row": name},
+                        }
+                        exact, found = plan.evaluator.rows(job), plan.evaluator.rows(lower)
+                        for metric in PRECISION_METRICS:
+                            changes = [
+                                found[slice_][metric] - row[metric]
+                                for slice_, row in exact.items()
+                                if metric in row and metric in found.get(slice_, {})
+                            ]
+                            if changes:
+                                values = {"greatest": max(map(abs, changes)), "mean": statistics.fmean(changes)}
+                                for column, value in values.items():
+                                    cell = {**place, "column": column, "metric": metric}
+                                    yield {**cell, "ours": round(value, 5), "n": len(changes)}

@@ -23,6 +23,7 @@ from benchmarks.paper import tables, theory, training, training_cohort
 from benchmarks.paper.approaches import APPROACHES, Networks
 from benchmarks.paper.evaluation import Evaluator, Rows
 from benchmarks.paper.parts import Parts
+from benchmarks.paper.plan import Plan
 from benchmarks.paper.reproduction import Reproduction, share_of
 from benchmarks.paper.settings import REPOSITORY, Settings, full
 from monai_lipcar.data import load_datalist
@@ -116,6 +117,36 @@ def test_the_baselines_are_what_they_say(reproduction: Reproduction) -> None:
     assert reproduction.evaluator.images(low, [sample])[0].equal(sample["low"])
     expected = sample["pre"] + 5 * (sample["low"] - sample["pre"])
     assert reproduction.evaluator.images(linear, [sample])[0].allclose(expected, atol=1e-5)
+
+
+def test_the_test_set_in_the_lower_precision(reproduction: Reproduction, settings: Settings, tmp_path: Path) -> None:
+    names = reproduction.plan.names("random")
+
+    def plan_of(precision: str) -> Plan:
+        evaluator = fresh(reproduction, replace(settings, test_set_precision=precision))
+        evaluator.parts = Parts(tmp_path / "rows")
+        return Plan(evaluator, reproduction.plan.protocols)
+
+    exact, lower = plan_of("float32"), plan_of("bfloat16")
+    job = exact.job("random", "hospital", 0.033, "lip_ph2l_tv")
+    physics = exact.job("random", "hospital", 0.033, "physics_tv")
+    assert job is not None
+    assert physics is not None
+    assert exact.on_test_set(job) == job
+    assert lower.on_test_set(physics) == physics  # has no network
+    half = lower.on_test_set(job)
+    assert half == replace(job, precision="bfloat16")
+    lower.evaluator.run(half, names)
+    assert exact.on_test_set(job) == half  # all there is
+    exact.evaluator.run(job, names[:1])
+    cells = [cell for cell in tables.cells(exact) if cell["table"] == "precision" and cell["row"] == "lip_ph2l_tv"]
+    cells = [cell for cell in cells if (cell["alpha_rule"], cell["noise_level"]) == ("schedule", 0.033)]
+    greatest = {cell["metric"]: cell["ours"] for cell in cells if cell["column"] == "greatest"}
+    assert all(cell["n"] == 1 and cell["precision"] == "bfloat16" for cell in cells)
+    assert 0 < greatest["psnr_head"] < 0.5
+    assert greatest["ssim_head"] < 0.02
+    exact.evaluator.run(job, names)
+    assert lower.on_test_set(job) == job  # finished in float32: better
 
 
 def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: Settings) -> None:
