@@ -12,11 +12,13 @@
 
 from __future__ import annotations
 
-CONFIGURATION_NAMES = {
-    "val_psnr": "PSNR, whole image (dB)",
-    "val_ssim": "SSIM, whole image",
-    "psnr_enhancing": "PSNR, enhancing tissue (dB)",
-    "enhancement_recovery": "share of the target's enhancement",
+ACCURACY = {
+    "psnr_enhancing": ("PSNR, enhancing tissue (dB)", 2),
+    "enhancement_recovery": ("share of the target's enhancement", 3),
+    "gain": ("gain", 3),
+    "psnr": ("PSNR, whole image (dB)", 2),
+    "ssim": ("SSIM, whole image", 4),
+    "relative_error": ("relative error", 4),
 }
 FALSE = {
     "false_enhancement_3mm": ("studies with a component of 3 mm or more, %", 1),

@@ -12,7 +12,7 @@
 
     python benchmarks/publish.py
 
-Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_configuration``, ``domain``, ``solver``,
+Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_accuracy``, ``domain``, ``solver``,
 ``solver_quality``, ``whole_study``, ``cohort_throughput``, ``adaptive`` and ``adaptive_real`` of
 ``benchmarks/results/*.json`` and rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``,
 and ``eval_metrics`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice; ``--check`` only says
@@ -36,6 +36,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))  # run as a script, too
 
 from benchmarks.columns import (  # noqa: E402
+    ACCURACY,
     ADAPTIVE,
     ADAPTIVE_IMAGE,
     ADAPTIVE_KINDS,
@@ -44,7 +45,6 @@ from benchmarks.columns import (  # noqa: E402
     ADAPTIVE_REAL_IMAGE,
     BASELINES,
     COHORT_COLUMNS,
-    CONFIGURATION_NAMES,
     FALSE,
     MAP,
     QUALITY,
@@ -128,6 +128,15 @@ def real_rows(content: Mapping[str, Any], simulation: str, dose: float) -> dict[
         for image, row in named(found).items():
             rows[f"{examination}: {image}"] = dict.fromkeys(HEAD_OR_ENHANCING) if row is None else row
     return rows
+
+
+def accuracy_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
+    """What makes an operator accurate, a variant a row; a sentence where it was not measured."""
+    tables = {}
+    for operator in ("ph2l", "pl2h"):
+        rows = {} if content is None else content["operators"].get(operator, {})
+        tables[f"accuracy, {operator}"] = numbers(rows, ACCURACY) if rows else NOT_MEASURED
+    return tables
 
 
 def race_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
@@ -314,7 +323,6 @@ def changes() -> dict[Path, str]:
 
     approaches: dict[str, dict[str, Row]] = read("approaches")["mean"]
     real: dict[str, Any] = read("real_examinations")
-    configurations: dict[str, dict[str, Row]] = read("operator_configuration")["operators"]
     pages = {
         "to full dose": table(named(approaches[TO_FULL]), LONG),
         "to low dose": table(named(approaches[TO_LOW]), LONG),
@@ -322,11 +330,14 @@ def changes() -> dict[Path, str]:
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)
-    race, quality, whole, cohort, adaptive, adaptive_real = (
+    accuracy, race, quality, whole, cohort, adaptive, adaptive_real = (
         json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         for file in (
             RESULTS / f"{name}.json"
-            for name in ("solver", "solver_quality", "whole_study", "cohort_throughput", "adaptive", "adaptive_real")
+            for name in (
+                *("operator_accuracy", "solver", "solver_quality", "whole_study", "cohort_throughput"),
+                *("adaptive", "adaptive_real"),
+            )
         )
     )
     solvers = {**race_tables(race), "quality": quality_table(quality), "whole study": whole_table(whole)}
@@ -335,11 +346,7 @@ def changes() -> dict[Path, str]:
     new |= fill(REPOSITORY / "docs" / "solvers.md", solvers)
     new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive, adaptive_real))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
-    rows = {
-        f"`{name}`: {variant}": row for name, variants in configurations.items() for variant, row in variants.items()
-    }
-    configured = table(rows, tuple(CONFIGURATION_NAMES), CONFIGURATION_NAMES)
-    new |= fill(REPOSITORY / "docs" / "training.md", {"operator configurations": configured})
+    new |= fill(REPOSITORY / "docs" / "training.md", accuracy_tables(accuracy))
     for direction in (TO_FULL, TO_LOW):
         compared = {name: row for name, row in approaches[direction].items() if name in BASELINES}
         for bundle, row in approaches[direction].items():
