@@ -12,11 +12,13 @@
 # PYTHON3=python3.12      another interpreter for .venv/ and .venv-label/
 # TORCH_INDEX=URL          index with a torch without CUDA: about 3 GB less to download
 # TEST_EXTRAS=dev+dicom+bm3d   tests also what needs bm3d (license: non-commercial use only)
+# REPRODUCE_EXTRAS=report+bm3d  the paper's experiments with BM3D, as published (same license)
 # ARGS="-k denoise"       more arguments for pytest, or for benchmarks.paper
 
 PYTHON3 ?= python3
 TORCH_INDEX ?=
 TEST_EXTRAS ?= dev+dicom
+REPRODUCE_EXTRAS ?= report
 ARGS ?=
 
 VENV := .venv
@@ -49,7 +51,7 @@ lint: $(VENV)/.installed-dev
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-reproduce: $(VENV)/.installed-report
+reproduce: $(VENV)/.installed-$(REPRODUCE_EXTRAS)
 	$(PYTHON) -m benchmarks.paper $(ARGS)
 
 docs: $(VENV)/.installed-docs

@@ -166,7 +166,7 @@ def _table_2(cells: Sequence[Cell]) -> str:
 def _table_3(cells: Sequence[Cell]) -> str:
     chosen = [cell for cell in cells if cell["table"] == "table 3"]
     columns = ["noise, approach", "alpha", "SSIM, paper", "SSIM, ours", "SSIM in the head", "with tumor", "without"]
-    columns += ["PSNR in the head (dB)", "PSNR in lesions (dB)", "enhancement recovery", "slices"]
+    columns += ["PSNR in the head (dB)", "PSNR in lesions (dB)", "enhancement recovery", "slices", "slices with tumor"]
     columns += ["alpha, schedule", "SSIM in the head, schedule", "PSNR in the head, schedule (dB)", "slices, schedule"]
     rows = []
     for level in sorted({cell["noise_level"] for cell in chosen}):
@@ -178,7 +178,7 @@ def _table_3(cells: Sequence[Cell]) -> str:
             entry += [_paper(chosen, "ssim", **everything), _value(chosen, "ssim", **everything), *head]
             for metric in ("psnr_head", "psnr_lesion", "enhancement_recovery"):
                 entry.append(_value(chosen, metric, **everything))
-            entry.append(_count(chosen, **everything))
+            entry += [_count(chosen, **where, column=group) for group in ("all", "tumor")]
             scheduled = {**everything, "alpha_rule": "schedule"}
             if APPROACHES[row].bundle is None:
                 entry += ["", "", "", ""]

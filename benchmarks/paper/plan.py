@@ -113,6 +113,20 @@ class Plan:
         wanted = self.settings.test_set_precision == lower.precision or self.evaluator.rows(lower, names)
         return lower if wanted else job
 
+    def comparison(
+        self, anatomy: str, protocol: str, level: float, rule: str
+    ) -> tuple[dict[str, Job | None], tuple[str, ...]]:
+        """The jobs of all approaches at one noise level, and slices that can be compared.
+
+        These are the whole test set where every approach is finished on it, else the slices of the sweep.
+        """
+        jobs = {name: self.job(anatomy, protocol, level, name, rule) for name in APPROACHES}
+        everywhere = {name: None if job is None else self.on_test_set(job) for name, job in jobs.items()}
+        names = self.names(anatomy)
+        if all(job is not None and self.evaluator.rows(job, names) for job in everywhere.values()):
+            return everywhere, names
+        return jobs, self.names(anatomy, count=self.settings.sweep_slices)
+
     def _validated(self, approach: str, protocol: str, level: float) -> float | None:
         start = self._scheduled(approach, level)
         rows = {}

@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from monai_lipcar.data.atomic import write_text
+from monai_lipcar.errors import LipcarError
 
 from . import cohort, figures, page, tables, theory
 from .approaches import OPERATORS, Networks
@@ -84,11 +85,16 @@ class Reproduction:
         theory.run(self.evaluator, *self._theory_slice())
 
     def report(self) -> None:
-        """Write results, figures and page from what is finished."""
+        """Write results, figures and page from what is finished.
+
+        Raises:
+            LipcarError: what is published there was made with another denoiser, which the page speaks of.
+        """
         content = self.content()
+        self._check_denoiser()
         folder = self.settings.results
         write_text(folder / RESULTS, to_json(content))
-        write_text(folder / "paper.csv", tables.to_csv(content["cells"]))
+        write_text(folder / "paper.csv", tables.to_csv(content))
         self.evaluator.parts.publish(folder / ROWS)
         drawn = figures.draw(self.plan, content)
         page.write(self.settings, content)
@@ -96,6 +102,16 @@ class Reproduction:
         measured = sum(cell["ours"] is not None for cell in cells)
         logger.info("%d of %d cells are measured: %s", measured, len(cells), folder / RESULTS)
         logger.info("%d figures: %s; page: %s", len(drawn), self.settings.images, self.settings.page)
+
+    def _check_denoiser(self) -> None:
+        file = self.settings.results / RESULTS
+        published = json.loads(file.read_text(encoding="utf-8"))["denoiser"] if file.is_file() else self.denoiser
+        if published != self.denoiser:
+            raise LipcarError(
+                f"{file} was made with the denoiser {published}, this run has {self.denoiser}: it would replace "
+                f"numbers that it cannot be compared with. Install {published} and run with --denoiser {published}, "
+                "or move the file away"
+            )
 
     def content(self) -> dict[str, Any]:
         """What ``paper.json`` says."""

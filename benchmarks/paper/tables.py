@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .alphas import RULES
@@ -30,6 +30,8 @@ FIELDS = (
     *("table", "cohort", "section", "protocol", "noise_level", "alpha_rule", "alpha", "precision"),
     *("row", "column", "metric", "paper", "ours", "std", "n"),
 )
+MADE_WITH = ("seed", "monai_lipcar", "torch")
+"""Further columns of the CSV, the same in all rows."""
 OPERATOR_METRICS = ("psnr", "ssim", "psnr_head", "ssim_head")
 APPROACH_METRICS = (
     *("ssim_head", "psnr_head", "relative_error_head", "ssim", "psnr"),
@@ -49,12 +51,17 @@ def cells(plan: Plan) -> list[Cell]:
     return [{**dict.fromkeys(FIELDS), **cell} for part in parts for cell in part(plan)]
 
 
-def to_csv(content: Iterable[Cell]) -> str:
-    """The cells as a table."""
+def to_csv(content: Mapping[str, Any]) -> str:
+    """The cells as a table, with what they were made with.
+
+    Args:
+        content: of ``paper.json``.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(text, (*FIELDS, *MADE_WITH), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(content)
+    made_with = {name: {**content["versions"], "seed": content["seed"]}[name] for name in MADE_WITH}
+    writer.writerows({**cell, **made_with} for cell in content["cells"])
     return text.getvalue()
 
 
@@ -122,11 +129,7 @@ def _approaches(plan: Plan) -> Iterator[Cell]:
         for protocol in plan.protocols:
             for rule in RULES:
                 for level in plan.settings.main_levels:
-                    jobs = {name: plan.job(anatomy, protocol, level, name, rule) for name in APPROACHES}
-                    everywhere = {name: None if job is None else plan.on_test_set(job) for name, job in jobs.items()}
-                    # all rows of a table are of the same slices: the whole test set when every one of them has it
-                    whole = all(_rows(plan, job, plan.names(anatomy)) for job in everywhere.values())
-                    jobs, names = (everywhere, plan.names(anatomy)) if whole else (jobs, subset)
+                    jobs, names = plan.comparison(anatomy, protocol, level, rule)
                     yield from _table("table 3", plan, jobs, names, anatomy, protocol, rule, level, GROUPS)
                 for level in plan.settings.levels:
                     jobs = {name: plan.job(anatomy, protocol, level, name, rule) for name in APPROACHES}

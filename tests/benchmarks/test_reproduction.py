@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -161,12 +162,23 @@ def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: 
     assert {cell["row"] for cell in everything} == set(APPROACHES)
     assert content["seed"] == settings.seed
     assert len(content["weights"]["sha256"]) == 4
-    lines = (settings.results / "paper.csv").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == len(content["cells"]) + 1
+    with (settings.results / "paper.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(content["cells"])
+    assert {(line["seed"], line["torch"]) for line in lines} == {(str(settings.seed), content["versions"]["torch"])}
     assert {"operators.png", "theory.svg", "noise-random.png", "boxes-random.svg"} <= {
         file.name for file in settings.images.iterdir()
     }
     assert "## Table 1" in settings.page.read_text(encoding="utf-8")
+
+
+def test_a_page_of_another_denoiser_is_not_replaced(
+    reproduction: Reproduction, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "paper.json").write_text(json.dumps({"denoiser": "bm3d"}), encoding="utf-8")
+    other = Reproduction(replace(settings, results=tmp_path), reproduction.splits, "nlm")
+    with pytest.raises(LipcarError, match="run with --denoiser bm3d"):
+        other.report()
 
 
 def test_the_published_theory_outlives_the_folder_of_what_is_finished(
