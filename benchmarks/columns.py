@@ -25,6 +25,13 @@ FALSE = {
     "false_enhancement_mm": ("largest component (mm)", 1),
     "false_enhancement_per_cm3": ("components per cm³", 3),
 }
+LESIONS = {
+    "cnr_lesion": ("contrast-to-noise ratio", 2),
+    "lbr_lesion": ("lesion-to-brain ratio", 3),
+    "cep_lesion": ("contrast enhancement (percent)", 1),
+    "missed_lesions": ("visible lesions missed, %", 0),
+    "false_enhancement_per_cm3": ("false components per cm³", 3),
+}
 BASELINES = {
     "low": "low dose",
     "linear_extrapolation": "linear extrapolation",

@@ -19,6 +19,8 @@ from types import ModuleType
 
 import pytest
 
+from benchmarks.lesion_tables import lesions_by_size
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -43,6 +45,18 @@ def test_a_number_that_was_typed_is_found(publish: ModuleType, tmp_path: Path) -
     new = publish.fill(page, {"results": publish.table(rows, ["ssim_head"])})
     assert "| low dose | 0.250 |" in new[page]
     assert "0.123" not in new[page]
+
+
+def test_lesions_are_shown_by_size_with_the_full_dose_first() -> None:
+    low = {"cnr_lesion": 9.0, "cnr_lesion_small": 1.25, "missed_lesions_small": 0.25, "psnr_lesion": 20.0}
+    high = {"cnr_lesion": 9.0, "cnr_lesion_small": 4.0, "cnr_lesion_large": 8.0}
+    assert lesions_by_size({"low": low, "high": high, "l2h": {"psnr_head": 30.0}}).splitlines() == [
+        "| | contrast-to-noise ratio | visible lesions missed, % |",
+        "| --- | ---: | ---: |",
+        "| < 5 mm: full dose | 4.00 |  |",
+        "| < 5 mm: low dose | 1.25 | 25 |",
+        "| ≥ 5 mm: full dose | 8.00 |  |",
+    ]
 
 
 def test_what_was_measured_is_what_ships() -> None:
