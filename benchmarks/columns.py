@@ -32,6 +32,10 @@ LESIONS = {
     "missed_lesions": ("visible lesions missed, %", 0),
     "false_enhancement_per_cm3": ("false components per cm³", 3),
 }
+REAL_LESION = {
+    **{name: LESIONS[name] for name in ("cnr_lesion", "lbr_lesion", "cep_lesion", "missed_lesions")},
+    "false_enhancement_mm": ("largest false component (mm)", 2),
+}
 BASELINES = {
     "low": "low dose",
     "linear_extrapolation": "linear extrapolation",

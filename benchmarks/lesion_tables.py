@@ -13,10 +13,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from benchmarks.columns import LESIONS
+from benchmarks.columns import LESIONS, REAL_LESION
 from benchmarks.tables import Row, named, numbers
 from monai_lipcar.report.words import LESION_SIZE_NAMES
+
+FALSE_MM = "false_enhancement_mm"
 
 
 def lesions_by_size(rows: Mapping[str, Row]) -> str:
@@ -31,6 +34,29 @@ def lesions_by_size(rows: Mapping[str, Row]) -> str:
         for image, row in named(reference_first(rows)).items()
     }
     return numbers({image: row for image, row in sized.items() if row}, LESIONS)
+
+
+def real_lesions(content: Mapping[str, Any], simulation: str, dose: float) -> str:
+    """Table of the marked lesions of the real examinations and of the largest false component in each examination.
+
+    Lesions from 5 mm on: smaller parts of an automatic segmentation need not be any.
+
+    Args:
+        content: rows of ``benchmarks/real_examinations.py``.
+        simulation: how the low dose was made.
+        dose: its fraction.
+    """
+    rows: dict[str, dict[str, float | None]] = {}
+    columns: dict[str, tuple[str, int]] = {}
+    for examination, entry in content["examinations"].items():
+        columns |= {f"{examination} {name}": (f"{examination}: {of}", n) for name, (of, n) in REAL_LESION.items()}
+        found = {image: row or {} for image, row in entry["results"][simulation][f"{dose:g}"].items()}
+        for image, row in named(reference_first(found)).items():
+            measured = {**of_size(row, "large"), FALSE_MM: row.get(FALSE_MM)}
+            rows.setdefault(image, {}).update(
+                {f"{examination} {name}": measured[name] for name in REAL_LESION if name in measured}
+            )
+    return numbers(rows, columns)
 
 
 def reference_first(rows: Mapping[str, Row]) -> dict[str, Row]:

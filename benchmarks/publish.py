@@ -53,7 +53,7 @@ from benchmarks.columns import (  # noqa: E402
     SAVED,
     WHOLE,
 )
-from benchmarks.lesion_tables import lesions_by_size  # noqa: E402
+from benchmarks.lesion_tables import lesions_by_size, real_lesions  # noqa: E402
 from benchmarks.tables import Row, named, numbers, table  # noqa: E402
 from monai_lipcar.report import METRIC_NAMES  # noqa: E402
 from monai_lipcar.transforms.domain_features import FEATURES  # noqa: E402
@@ -81,7 +81,7 @@ NOT_YET = "Not measured yet with the operators that ship."
 
 
 def real_tables(content: Mapping[str, Any]) -> dict[str, str]:
-    """Tables of the real examinations: all metrics at one dose, and for each simulation the doses beside each other."""
+    """Tables of the real examinations: image metrics and lesions at one dose, and the doses beside each other."""
     simulations = list(content["simulations"])
     tables = {"real examinations": table(real_rows(content, simulations[0], SHOWN_DOSE), REAL)}
     for simulation in simulations:
@@ -95,6 +95,7 @@ def real_tables(content: Mapping[str, Any]) -> dict[str, str]:
                     if metric in row:
                         rows[image][f"{metric} {dose:g}"] = row[metric]
         tables[f"real examinations, {simulation}"] = table(rows, tuple(names), names)
+        tables[f"real lesions, {simulation}"] = real_lesions(content, simulation, SHOWN_DOSE)
     return tables
 
 

@@ -19,7 +19,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks.lesion_tables import lesions_by_size
+from benchmarks.lesion_tables import lesions_by_size, real_lesions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -56,6 +56,24 @@ def test_lesions_are_shown_by_size_with_the_full_dose_first() -> None:
         "| < 5 mm: full dose | 4.00 |  |",
         "| < 5 mm: low dose | 1.25 | 25 |",
         "| ≥ 5 mm: full dose | 8.00 |  |",
+    ]
+
+
+def test_lesions_of_real_examinations_are_those_from_5_mm_on() -> None:
+    lesion = {"cnr_lesion": 9.0, "cnr_lesion_large": 1.5, "missed_lesions_large": 1.0}
+    marked = {"low": {**lesion, "false_enhancement_mm": 0.0}, "high": {"cnr_lesion_large": 5.0}}
+    unmarked = {"low": {"cnr_lesion": 9.0, "false_enhancement_mm": 3.655}, "l2h": None}
+    examinations = {
+        name: {"results": {"gradient echo": {"0.1": {}, "0.2": rows}}}
+        for name, rows in {"A": marked, "B": unmarked}.items()
+    }
+    assert real_lesions({"examinations": examinations}, "gradient echo", 0.2).splitlines() == [
+        "| | A: contrast-to-noise ratio | A: visible lesions missed, % | A: largest false component (mm) | "
+        "B: largest false component (mm) |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| full dose | 5.00 |  |  |  |",
+        "| low dose | 1.50 | 100 | 0.00 | 3.65 |",
+        "| `l2h` |  |  |  |  |",
     ]
 
 
