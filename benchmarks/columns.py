@@ -22,8 +22,8 @@ ACCURACY = {
 }
 FALSE = {
     "false_enhancement_3mm": ("studies with a component of 3 mm or more, %", 1),
-    "false_enhancement_mm": ("largest component (mm)", 1),
-    "false_enhancement_per_cm3": ("components per cm³", 3),
+    "false_enhancement_mm": ("largest component (mm)", 2),
+    "false_enhancement_per_cm3": ("components per cm³", 4),
 }
 LESIONS = {
     "cnr_lesion": ("contrast-to-noise ratio", 2),

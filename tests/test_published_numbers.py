@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -75,6 +76,13 @@ def test_lesions_of_real_examinations_are_those_from_5_mm_on() -> None:
         "| low dose | 1.50 | 100 | 0.00 | 3.65 |",
         "| `l2h` |  |  |  |  |",
     ]
+
+
+def test_the_command_of_false_enhancement_names_what_was_measured(publish: ModuleType) -> None:
+    page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"benchmarks\.false_enhancement [^`]*--bundles ([\w ]+)", page)
+    measured = json.loads((publish.RESULTS / "false_enhancement.json").read_text(encoding="utf-8"))["mean"]
+    assert sorted(named.split()) == sorted(set(measured) - set(publish.BASELINES))
 
 
 def test_what_was_measured_is_what_ships() -> None:
