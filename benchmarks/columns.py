@@ -22,8 +22,19 @@ ACCURACY = {
 }
 FALSE = {
     "false_enhancement_3mm": ("studies with a component of 3 mm or more, %", 1),
-    "false_enhancement_mm": ("largest component (mm)", 1),
-    "false_enhancement_per_cm3": ("components per cm³", 3),
+    "false_enhancement_mm": ("largest component (mm)", 2),
+    "false_enhancement_per_cm3": ("components per cm³", 4),
+}
+LESIONS = {
+    "cnr_lesion": ("contrast-to-noise ratio", 2),
+    "lbr_lesion": ("lesion-to-brain ratio", 3),
+    "cep_lesion": ("contrast enhancement (percent)", 1),
+    "missed_lesions": ("visible lesions missed, %", 0),
+    "false_enhancement_per_cm3": ("false components per cm³", 3),
+}
+REAL_LESION = {
+    **{name: LESIONS[name] for name in ("cnr_lesion", "lbr_lesion", "cep_lesion", "missed_lesions")},
+    "false_enhancement_mm": ("largest false component (mm)", 2),
 }
 BASELINES = {
     "low": "low dose",

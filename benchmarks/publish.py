@@ -53,6 +53,8 @@ from benchmarks.columns import (  # noqa: E402
     SAVED,
     WHOLE,
 )
+from benchmarks.lesion_tables import lesions_by_size, real_lesions  # noqa: E402
+from benchmarks.tables import Row, named, numbers, table  # noqa: E402
 from monai_lipcar.report import METRIC_NAMES  # noqa: E402
 from monai_lipcar.transforms.domain_features import FEATURES  # noqa: E402
 
@@ -77,33 +79,9 @@ SHOWN_DOSE = 0.2
 NOT_MEASURED = "Not measured yet."
 NOT_YET = "Not measured yet with the operators that ship."
 
-Row = Mapping[str, float | None]
-"""Metrics of an image; None where an approach was not trained for the dose."""
-
-
-def table(rows: Mapping[str, Row], columns: Sequence[str], names: Mapping[str, str] = METRIC_NAMES) -> str:
-    """Markdown table, an image a row; columns that no row has and rows that have no column are left out."""
-    columns = [name for name in columns if any(name in row for row in rows.values())]
-    rows = {image: row for image, row in rows.items() if any(name in row for name in columns)}
-    lines = ["| | " + " | ".join(names[name] for name in columns) + " |", "| --- |" + " ---: |" * len(columns)]
-    for image, row in rows.items():
-        cells = [cell(row[name], 2 if "psnr" in name else 3) if name in row else "" for name in columns]
-        lines.append("| " + " | ".join([image, *cells]) + " |")
-    return "\n".join(lines)
-
-
-def cell(value: float | None, digits: int) -> str:
-    """A number as tables show it."""
-    return "not trained" if value is None else f"{value:.{digits}f}"
-
-
-def named(rows: Mapping[str, Row]) -> dict[str, Row]:
-    """The same rows under the names that readers know."""
-    return {BASELINES.get(name, f"`{name}`"): row for name, row in rows.items()}
-
 
 def real_tables(content: Mapping[str, Any]) -> dict[str, str]:
-    """Tables of the real examinations: all metrics at one dose, and for each simulation the doses beside each other."""
+    """Tables of the real examinations: image metrics and lesions at one dose, and the doses beside each other."""
     simulations = list(content["simulations"])
     tables = {"real examinations": table(real_rows(content, simulations[0], SHOWN_DOSE), REAL)}
     for simulation in simulations:
@@ -117,6 +95,7 @@ def real_tables(content: Mapping[str, Any]) -> dict[str, str]:
                     if metric in row:
                         rows[image][f"{metric} {dose:g}"] = row[metric]
         tables[f"real examinations, {simulation}"] = table(rows, tuple(names), names)
+        tables[f"real lesions, {simulation}"] = real_lesions(content, simulation, SHOWN_DOSE)
     return tables
 
 
@@ -271,25 +250,6 @@ def _found(row: Mapping[str, Any]) -> bool:
     return row["findings"] is None or bool(row["findings"])
 
 
-def numbers(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, int]]) -> str:
-    """Markdown table, without the columns that no row has.
-
-    Args:
-        rows: title to numbers.
-        columns: key to title and digits; those whose title ends with a percent sign are shares.
-    """
-    kept = {name: column for name, column in columns.items() if any(name in row for row in rows.values())}
-    lines = ["| | " + " | ".join(title for title, _ in kept.values()) + " |", "| --- |" + " ---: |" * len(kept)]
-    for image, row in rows.items():
-        cells = []
-        for name, (title, digits) in kept.items():
-            value = row.get(name)
-            factor = 100 if title.endswith("%") else 1
-            cells.append("" if value is None else f"{factor * value:.{digits}f}")
-        lines.append("| " + " | ".join([image, *cells]) + " |")
-    return "\n".join(lines)
-
-
 def fill(file: Path, tables: Mapping[str, str]) -> dict[Path, str]:
     """The file's new text, if it changes."""
     text = file.read_text(encoding="utf-8")
@@ -326,6 +286,7 @@ def changes() -> dict[Path, str]:
     pages = {
         "to full dose": table(named(approaches[TO_FULL]), LONG),
         "to low dose": table(named(approaches[TO_LOW]), LONG),
+        "lesions by size": lesions_by_size(approaches[TO_FULL]),
         "false enhancement": numbers(named(read("false_enhancement")["mean"]), FALSE),
         **real_tables(real),
     }

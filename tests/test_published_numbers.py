@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from benchmarks.lesion_tables import lesions_by_size, real_lesions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -43,6 +46,43 @@ def test_a_number_that_was_typed_is_found(publish: ModuleType, tmp_path: Path) -
     new = publish.fill(page, {"results": publish.table(rows, ["ssim_head"])})
     assert "| low dose | 0.250 |" in new[page]
     assert "0.123" not in new[page]
+
+
+def test_lesions_are_shown_by_size_with_the_full_dose_first() -> None:
+    low = {"cnr_lesion": 9.0, "cnr_lesion_small": 1.25, "missed_lesions_small": 0.25, "psnr_lesion": 20.0}
+    high = {"cnr_lesion": 9.0, "cnr_lesion_small": 4.0, "cnr_lesion_large": 8.0}
+    assert lesions_by_size({"low": low, "high": high, "l2h": {"psnr_head": 30.0}}).splitlines() == [
+        "| | contrast-to-noise ratio | visible lesions missed, % |",
+        "| --- | ---: | ---: |",
+        "| < 5 mm: full dose | 4.00 |  |",
+        "| < 5 mm: low dose | 1.25 | 25 |",
+        "| ≥ 5 mm: full dose | 8.00 |  |",
+    ]
+
+
+def test_lesions_of_real_examinations_are_those_from_5_mm_on() -> None:
+    lesion = {"cnr_lesion": 9.0, "cnr_lesion_large": 1.5, "missed_lesions_large": 1.0}
+    marked = {"low": {**lesion, "false_enhancement_mm": 0.0}, "high": {"cnr_lesion_large": 5.0}}
+    unmarked = {"low": {"cnr_lesion": 9.0, "false_enhancement_mm": 3.655}, "l2h": None}
+    examinations = {
+        name: {"results": {"gradient echo": {"0.1": {}, "0.2": rows}}}
+        for name, rows in {"A": marked, "B": unmarked}.items()
+    }
+    assert real_lesions({"examinations": examinations}, "gradient echo", 0.2).splitlines() == [
+        "| | A: contrast-to-noise ratio | A: visible lesions missed, % | A: largest false component (mm) | "
+        "B: largest false component (mm) |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| full dose | 5.00 |  |  |  |",
+        "| low dose | 1.50 | 100 | 0.00 | 3.65 |",
+        "| `l2h` |  |  |  |  |",
+    ]
+
+
+def test_the_command_of_false_enhancement_names_what_was_measured(publish: ModuleType) -> None:
+    page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"benchmarks\.false_enhancement [^`]*--bundles ([\w ]+)", page)
+    measured = json.loads((publish.RESULTS / "false_enhancement.json").read_text(encoding="utf-8"))["mean"]
+    assert sorted(named.split()) == sorted(set(measured) - set(publish.BASELINES))
 
 
 def test_what_was_measured_is_what_ships() -> None:
