@@ -112,8 +112,11 @@ class Networks:
             overrides: dict[str, Any] = {"device": f"$torch.device('{self.settings.device}')"}
             if name in OPERATORS:
                 overrides["checkpoint"] = str(self.weights(name, variant))
+            parser = ConfigParser({**self.config(name), **overrides})
+            if name in OPERATORS and self.settings.weights == "paper":
+                parser["network_def::skeleton"] = "none"
             with reported():
-                network = ConfigParser({**self.config(name), **overrides}).get_parsed_content("network")
+                network = parser.get_parsed_content("network")
             self._loaded[name, variant] = prepare_for_inversion(network)
         return self._loaded[name, variant]
 

@@ -8,7 +8,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The trainings of the operators, as a list of commands: the bundles' own ``train.json`` with overrides."""
+"""The trainings of the operators, as a list of commands: the bundles' own ``train.json`` with overrides.
+
+Those that are to be as the paper's have the bundles' ``paper_train.json`` on top.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +37,10 @@ logger = logging.getLogger(__name__)
 EPOCHS = {"ph2l": 1, "pl2h": 2, "h2l": 3, "l2h": 3}
 """Of the operators that the training stage makes."""
 KINDS = {"ph2l": "forward", "h2l": "forward", "pl2h": "end_to_end", "l2h": "end_to_end"}
-PAPER_EPOCHS = 80
 OVERRIDES: dict[str, dict[str, str]] = {
     # targets that lie still and have one gain: there is nothing to check or to match
     "train": {"registration_policy": "none", "match_intensity": "false", "seed": "0"},
-    "paper": {"registration_policy": "drop", "seed": "0", "skeleton": "none", "l1_weight": "0"},
+    "paper": {"registration_policy": "drop", "seed": "0"},
 }
 
 
@@ -68,7 +70,7 @@ def trainings(settings: Settings, denoiser: str) -> list[Training]:
     """All of them.
 
     With ``weights="train"`` those of the shipped operators, on the training cohort. With ``"paper"`` the paper's: its
-    network and its loss, on the 47 rats that are not tested on, on the low dose as it is and after the denoiser.
+    whole configuration, on the 47 rats that are not tested on, on the low dose as it is and after the denoiser.
     """
     if settings.weights != "paper":
         return [
@@ -77,9 +79,7 @@ def trainings(settings: Settings, denoiser: str) -> list[Training]:
         ]
     datalist = datalist_of(settings.cohorts[0], settings)
     return [
-        _training(settings, operator, denoise, datalist, PAPER_EPOCHS)
-        for denoise in ("none", denoiser)
-        for operator in OPERATORS
+        _training(settings, operator, denoise, datalist) for denoise in ("none", denoiser) for operator in OPERATORS
     ]
 
 
@@ -93,20 +93,21 @@ def _cohort(settings: Settings, kind: str) -> Path:
     return settings.output / "cohorts" / f"training-{kind}"
 
 
-def _training(settings: Settings, operator: str, denoise: str, datalist: Path, epochs: int) -> Training:
+def _training(settings: Settings, operator: str, denoise: str, datalist: Path, epochs: int | None = None) -> Training:
     folder = folder_of(settings, operator, denoise)
-    config = REPOSITORY / "bundles" / operator / "configs" / "train.json"
+    names = ("train.json", "paper_train.json") if settings.weights == "paper" else ("train.json",)
+    files = [str(REPOSITORY / "bundles" / operator / "configs" / name) for name in names]
     options = {
         "dataset_dir": datalist.parent,
         "datalist_file": datalist,
         "output_dir": folder,
         "cache_dir": folder.parent / f"cache-{denoise}",
         "denoise": denoise,
-        "epochs": epochs,
-        "val_interval": epochs,
+        "val_interval": "@epochs",
+        **({} if epochs is None else {"epochs": epochs}),
         **OVERRIDES[settings.weights],
     }
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config)]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files)]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     return Training(operator, denoise, folder, tuple(command))

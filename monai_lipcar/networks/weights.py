@@ -136,10 +136,10 @@ def load_weights(
     if noted is None and older is not None and not getattr(network, "dosed", True):
         skeletons = ["physics", "extrapolation"]  # one of those that have a dose fraction, which it does not say
     if skeletons and wanted is not None and wanted not in skeletons:
+        options = " or ".join(f"--network_def::skeleton {name}" for name in skeletons)
         raise WeightsError(
             f"weights file {path} was trained on the skeleton {' or '.join(map(repr, skeletons))}, but the network is "
-            f"set to {wanted!r}; pass {' or '.join(f'--skeleton {name}' for name in skeletons)}, or weights that were "
-            f"trained on {wanted!r}"
+            f"set to {wanted!r}; pass {options}, or weights that were trained on {wanted!r}"
         )
     single = older.item() if older is not None else notes.get("dose_fraction", trained_fraction)
     trained = notes.get("dose_fractions", None if single is None else [single, single])

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 from benchmarks.paper import tables, theory, training, training_cohort
 from benchmarks.paper.approaches import APPROACHES, Networks
@@ -29,6 +31,8 @@ from benchmarks.paper.reproduction import Reproduction, share_of
 from benchmarks.paper.settings import REPOSITORY, Settings, full
 from monai_lipcar.data import load_datalist
 from monai_lipcar.errors import LipcarError
+from monai_lipcar.networks import DoseOperator, save_weights
+from monai_lipcar.options import check_options
 
 METRICS = ("ssim_head", "psnr_head", "ssim", "psnr")  # that every slice has, whether anything enhances or not
 
@@ -217,11 +221,29 @@ def test_trainings_are_the_bundles_own(settings: Settings) -> None:
     }
     assert all(entry.command[1:4] == ("-m", "monai.bundle", "run") for entry in (*shipped, *paper))
     assert len({entry.folder for entry in (*shipped, *paper)}) == 12
-    for operator in ("l2h", "ph2l"):
-        config = json.loads((REPOSITORY / "bundles" / operator / "configs" / "train.json").read_text(encoding="utf-8"))
-        for entry in (*shipped, *paper):
-            given = {option.removeprefix("--") for option in entry.command if option.startswith("--")}
-            assert given - {"config_file"} <= config.keys()
+    for entry in (*shipped, *paper):
+        arguments = entry.command[4:]
+        given = dict(zip((name.removeprefix("--") for name in arguments[::2]), arguments[1::2], strict=True))
+        files = ast.literal_eval(given.pop("config_file"))
+        names = ["train.json"] if entry in shipped else ["train.json", "paper_train.json"]
+        assert files == [str(REPOSITORY / "bundles" / entry.operator / "configs" / name) for name in names]
+        config = ConfigParser.load_config_files(files)
+        options = {name: value for name, value in given.items() if name != "seed"}  # a number by now
+        check_options({**options, "epochs": int(given.get("epochs", 1))}, config)
+        # what makes a training the paper's is in the bundle's file, which everybody can use, and nowhere else
+        overlay = json.loads(Path(files[-1]).read_text(encoding="utf-8"))
+        assert entry in shipped or not overlay.keys() & given.keys()
+    assert {entry.denoise: entry.command[entry.command.index("--denoise") + 1] for entry in paper} == {
+        name: name for name in ("none", "bm3d")
+    }
+
+
+def test_weights_trained_as_the_papers_have_no_skeleton(settings: Settings, tmp_path: Path) -> None:
+    paper = replace(settings, output=tmp_path, weights="paper")
+    for operator, channels in (("ph2l", 2), ("l2h", 1)):
+        network = DoseOperator(in_channels=channels, dropout=0.5)
+        save_weights(network, training.folder_of(paper, operator, "nlm") / "model.pt", operator)
+        assert Networks(paper).operator(operator, "nlm").skeleton == "none"
 
 
 @pytest.mark.parametrize("kind", ["forward", "end_to_end"])

@@ -88,7 +88,7 @@ def test_a_training_checkpoint_holds_weights_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"in_channels": 2}, r"trained on the skeleton 'physics', but the network is set to 'none'; pass --skeleton"),
+        ({"in_channels": 2}, r"trained on the skeleton 'physics', but the network is set to 'none'; pass --netw"),
         ({"in_channels": 2, "skeleton": "signal"}, r"trained on the skeleton 'physics', but .* set to 'signal'"),
         ({"in_channels": 1}, r"1 of another shape.*check the network's in_channels, spatial_dims"),
         ({"in_channels": 2, "spatial_dims": 3, "skeleton": "physics"}, r"0 entries missing, 0 unknown, \d+ of another"),
@@ -111,7 +111,8 @@ def test_weights_of_the_first_version_hold_the_dose_fraction(ph2l_file: Path, tm
     assert operator.trained_fractions == pytest.approx((0.2, 0.2))
     with pytest.raises(WeightsError, match="trained for the dose fraction 0.2, but the network is set to 0.3"):
         load_weights(DoseOperator(skeleton="physics", dose_fraction=0.3), tmp_path / "model.pt")
-    words = r"trained on the skeleton 'physics' or 'extrapolation', but .* pass --skeleton physics or --skeleton ex"
+    option = "--network_def::skeleton"
+    words = rf"trained on the skeleton 'physics' or 'extrapolation', but .* pass {option} physics or {option} ex"
     with pytest.raises(WeightsError, match=words):
         load_weights(DoseOperator(skeleton="none"), tmp_path / "model.pt")
 
