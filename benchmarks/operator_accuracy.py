@@ -10,10 +10,10 @@
 # limitations under the License.
 """What makes a learned operator accurate: one choice changed at a time, all with the same number of training steps.
 
-    python -m benchmarks.operator_accuracy --cohorts runs/paper/cohorts --output runs/accuracy --steps 80
+    python -m benchmarks.operator_accuracy --output runs/accuracy
 
-``--cohorts`` is where ``python -m benchmarks.paper --weights train --output runs/paper`` puts the cohorts that the
-shipped operators are trained on; nothing that anything is tested on is looked at. ``ph2l`` is trained on the studies
+The studies are a quarter of those that the shipped operators are trained on (``SHARE``), and their validation studies,
+written into the output folder; nothing that anything is tested on is looked at. ``ph2l`` is trained on the studies
 without noise and displacement, one scanner or many, and for one variant on those of the end-to-end operators; ``pl2h``
 on those. Beside PSNR and SSIM of whole slices of the validation studies, the table has the error in enhancing tissue
 and the gain of the operator, which is the largest eigenvalue of J^T J for its Jacobian J in the dose image:
@@ -42,6 +42,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 import monai_lipcar
+from benchmarks.paper import training_cohort
 from benchmarks.paper.training import KINDS
 from monai_lipcar.bundle import training_studies
 from monai_lipcar.data import Study, load_datalist, write_datalist
@@ -50,6 +51,8 @@ from monai_lipcar.engines import AutocastInferer, recalibrate_batch_norm
 from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, psnr, relative_error, ssim
 from monai_lipcar.problem import operator_gain
 
+SHARE = 0.25
+"""Of the training studies: the patches of all steps together are a fraction of what these hold."""
 EVERY = 4
 """Of the validation slices every fourth is judged: neighbors are alike."""
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -127,7 +130,7 @@ def variants(operator: str) -> dict[str, Variant]:
         "data: all anatomies, one scanner": Variant(studies=("fixed",)),
         "data: all anatomies, varied scanners": Variant(studies=("vary",)),
         "data: one dose": Variant(one_dose=True),
-        "data: a quarter of the studies": Variant(every=4),
+        "data: a quarter as many studies": Variant(every=4),
     }
 
 
@@ -136,7 +139,6 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("monai_lipcar").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cohorts", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--operators", nargs="+", choices=("ph2l", "pl2h"), default=["ph2l", "pl2h"])
     parser.add_argument("--steps", type=int, default=80)
@@ -145,6 +147,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=results)
     arguments = parser.parse_args()
 
+    for kind in sorted(set(KINDS.values())):
+        training_cohort.write(cohort(kind, arguments), kind, SHARE)
     jobs = [(operator, *variant) for operator in arguments.operators for variant in variants(operator).items()]
     if arguments.only:
         jobs = [job for job in jobs if job[1].startswith(tuple(arguments.only))]
@@ -182,6 +186,12 @@ def finished(jobs: list[tuple[str, str, Variant]], arguments: argparse.Namespace
     return rows
 
 
+def cohort(kind: str, arguments: argparse.Namespace) -> Path:
+    """Where the studies for a kind of operators are written."""
+    folder: Path = arguments.output / "cohorts" / kind
+    return folder
+
+
 def datalist(operator: str, arguments: argparse.Namespace) -> Path:
     """Where the datalist of an operator is written."""
     file: Path = arguments.output / f"datalist-{operator}.json"
@@ -190,7 +200,7 @@ def datalist(operator: str, arguments: argparse.Namespace) -> Path:
 
 def studies(operator: str, arguments: argparse.Namespace) -> dict[str, list[Study]]:
     """Training and validation studies; what their ids begin with is what the variants choose by."""
-    files = {kind: arguments.cohorts / f"training-{kind}" / "datalist.json" for kind in ("forward", "end_to_end")}
+    files = {kind: cohort(kind, arguments) / "datalist.json" for kind in ("forward", "end_to_end")}
     kind = KINDS[operator]
     sections = {section: load_datalist(files[kind], section) for section in ("training", "validation")}
     if kind == "forward":
@@ -208,7 +218,8 @@ def place(operator: str, variant: Variant, arguments: argparse.Namespace) -> Pat
 def fingerprint(operator: str, variant: Variant, arguments: argparse.Namespace) -> str:
     """Of what a variant is trained with, so that a result of other settings is not taken for it."""
     config = (REPOSITORY / "bundles" / operator / "configs" / "train.json").read_text(encoding="utf-8")
-    cohorts = [file.read_text(encoding="utf-8") for file in sorted(arguments.cohorts.rglob("cohort.json"))]
+    records = sorted((arguments.output / "cohorts").rglob("cohort.json"))
+    cohorts = [file.read_text(encoding="utf-8") for file in records]
     settings = f"{operator}{variant}{arguments.steps}{config}{cohorts}"
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 

@@ -71,7 +71,7 @@ PARTS = (
 )
 
 
-def write(folder: Path, kind: str) -> Path:
+def write(folder: Path, kind: str, share: float = 1.0) -> Path:
     """Write what is missing of the studies below a folder, and their datalist.
 
     Validation studies of forward operators are as those for training, so that the error is the operator's own. Those of
@@ -80,6 +80,7 @@ def write(folder: Path, kind: str) -> Path:
     Args:
         folder: of the cohort.
         kind: of operator, ``"forward"`` or ``"end_to_end"``.
+        share: of the training studies of each part that is written, at least one; the first of them.
 
     Returns:
         The datalist.
@@ -93,7 +94,7 @@ def write(folder: Path, kind: str) -> Path:
             write_cohort(
                 folder / name,
                 part.anatomy,
-                part.studies,
+                part.studies if part.section == "validation" else max(1, round(share * part.studies)),
                 seed=part.seed,
                 anatomy_options=part.anatomy_options,
                 acquisition=acquisition if part.section == "training" else validation,

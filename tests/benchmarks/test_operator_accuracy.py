@@ -62,7 +62,7 @@ CONFIGURED: dict[str, dict[str, Any]] = {
     "data: all anatomies, one scanner": {"studies": IDS[:3]},
     "data: all anatomies, varied scanners": {"studies": IDS[3:]},
     "data: one dose": {"studies": SOME},
-    "data: a quarter of the studies": {"studies": (IDS[0], IDS[4])},
+    "data: a quarter as many studies": {"studies": (IDS[0], IDS[4])},
 }
 """What is configured otherwise than recommended; what only the training does is tested there."""
 OF_OPERATOR: dict[str, dict[str, dict[str, Any]]] = {
@@ -84,17 +84,17 @@ ALL = [(operator, name) for operator in OPERATORS for name in variants(operator)
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> Namespace:
     """One small study under the names of all kinds."""
     folder = tmp_path_factory.mktemp("accuracy")
-    cohorts = folder / "cohorts"
-    data = cohorts / "training-forward" / "fixed"
+    cohorts = folder / "out" / "cohorts"
+    data = cohorts / "forward" / "fixed"
     write_cohort(data, "random", 1, seed=3, anatomy_options={"shape": (48, 48, 3)}, progress=False)
     (one,) = find_studies(data, ("pre", "low", "high"))
     named = [replace(one, study_id=name) for name in IDS]
     named[-1] = replace(named[-1], acquisition=Acquisition(dose_fraction=0.3))
     for kind in ("forward", "end_to_end"):
-        (cohorts / f"training-{kind}").mkdir(exist_ok=True)
+        (cohorts / kind).mkdir(exist_ok=True)
         sections = {"training": named, "validation": [replace(one, study_id="valvary-1")]}
-        write_datalist(cohorts / f"training-{kind}" / "datalist.json", sections)
-    given = Namespace(cohorts=cohorts, output=folder / "out", steps=80, results=folder / "results.json")
+        write_datalist(cohorts / kind / "datalist.json", sections)
+    given = Namespace(output=folder / "out", steps=80, results=folder / "results.json")
     for operator in OPERATORS:
         write_datalist(study.datalist(operator, given), study.studies(operator, given))
     return given
@@ -219,10 +219,11 @@ def test_fingerprints_tell_everything_apart(arguments: Namespace, tmp_path: Path
     assert len(found) == len(ALL)
     assert fingerprints(arguments) == found
     assert not found & fingerprints(Namespace(**{**vars(arguments), "steps": 81}))
-    (tmp_path / "cohort.json").write_text("{}", encoding="utf-8")
-    assert not found & fingerprints(Namespace(**{**vars(arguments), "cohorts": tmp_path}))
+    (tmp_path / "cohorts").mkdir()
+    (tmp_path / "cohorts" / "cohort.json").write_text("{}", encoding="utf-8")
+    assert not found & fingerprints(Namespace(**{**vars(arguments), "output": tmp_path}))
     # where results are kept does not matter
-    assert fingerprints(Namespace(**{**vars(arguments), "output": tmp_path, "results": tmp_path})) == found
+    assert fingerprints(Namespace(**{**vars(arguments), "results": tmp_path})) == found
 
 
 def test_a_published_row_is_taken_with_its_settings_only(arguments: Namespace, tmp_path: Path) -> None:
