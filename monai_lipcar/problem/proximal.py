@@ -371,7 +371,8 @@ class _Samples:
 def _first_step(point: Point) -> PerSample:
     """Right for an operator that multiplies: ||r||^2 / ||J^T r||^2."""
     squared = sum_per_sample(point.gradient.square() / point.metric)
-    return torch.where(squared > 0, 2.0 * point.fidelity / squared, 1.0).clamp(*_STEPS)
+    usable = (squared > 0) & squared.isfinite() & point.fidelity.isfinite()  # an operator may overflow
+    return torch.where(usable, 2.0 * point.fidelity / squared, 1.0).clamp(*_STEPS)
 
 
 def _select(values: Any, rows: torch.Tensor) -> Any:

@@ -234,6 +234,11 @@ def test_an_operator_that_is_not_finite() -> None:
     assert solution.status == ("non_finite", "non_finite")
     assert solution.iterations == (0, 0)
     assert torch.equal(solution.image, observed)
+    # so large that its square overflows
+    problem = LearnedInverseProblem(lambda x: x * 1e25, observed, TotalVariation(), 1e-3)
+    solution = ProximalSolver().solve(problem, observed)
+    assert solution.status == ("non_finite", "non_finite")
+    assert torch.equal(solution.image, observed)
     # finite at the start only: the start is the best there is
     start = torch.full((1, 1, 6, 6), 0.5)
     problem = LearnedInverseProblem(
@@ -243,6 +248,23 @@ def test_an_operator_that_is_not_finite() -> None:
     assert solution.status == ("non_finite",)
     assert torch.equal(solution.image, start)
     assert solution.objective.isfinite().all()
+
+
+def test_an_operator_that_overflows_spoils_its_sample_alone() -> None:
+    observed, scale = 0.3 + 0.2 * random_image(3, 1, 6, 6), torch.tensor([0.7, 1e25, 0.4]).reshape(3, 1, 1, 1)
+
+    def solve(rows: slice) -> Solution:
+        pre = scale[rows].expand_as(observed[rows])
+        problem = LearnedInverseProblem(lambda x: x[:, :1] * x[:, 1:], observed[rows], TotalVariation(), 1e-3, pre)
+        return ProximalSolver().solve(problem, observed[rows])
+
+    together = solve(slice(None))
+    assert together.status == ("converged", "non_finite", "converged")
+    assert torch.equal(together.image[1], observed[1])
+    for index in (0, 2):
+        alone = solve(slice(index, index + 1))
+        assert torch.equal(alone.image[0], together.image[index])
+        assert alone.iterations[0] == together.iterations[index]
 
 
 def test_one_sample_that_is_not_finite_leaves_the_others_alone() -> None:
