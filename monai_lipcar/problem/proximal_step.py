@@ -56,6 +56,11 @@ class Trial:
     gap: PerSample
     """What the decrease may fall short of the largest possible, as the proximal map is not exact."""
 
+    @property
+    def bound(self) -> PerSample:
+        """At least the largest decrease of the convex model."""
+        return self.decrease + self.gap
+
 
 def evaluate(problem: LearnedInverseProblem, image: ImageBatch) -> Point:
     """One evaluation of the network with its gradient, at ``image`` (B, 1, *spatial)."""

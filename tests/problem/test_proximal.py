@@ -77,6 +77,7 @@ def test_a_factor_is_divided_out() -> None:
     torch.testing.assert_close(solution.image, 2 * observed, atol=1e-5, rtol=0)
     assert solution.status == ("converged", "converged")
     assert solution.network_evaluations == 2  # the first step size is the right one
+    assert solution.certificate["relative_model_decrease"].max() <= 1e-3  # though the objective ends near zero
 
 
 def test_a_linear_problem_against_its_normal_equations() -> None:
