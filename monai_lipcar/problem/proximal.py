@@ -207,7 +207,7 @@ class ProximalSolver:
                     break
                 samples, trial = _select(samples, left), _select(trial, left)
                 current = problem.select(samples.index)
-            reached = evaluate(current, trial.image)
+            reached = evaluate(current, trial.image, trial.prior)
             samples = self._decide(samples, trial, reached)
             history.append(history[-1].index_copy(0, samples.index, samples.point.objective))
             if callback is not None:
