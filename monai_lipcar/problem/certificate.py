@@ -30,7 +30,7 @@ def certificate(
     decrease: PerSample,
     first_residual: PerSample,
 ) -> dict[str, torch.Tensor]:
-    """The measures that :class:`~monai_lipcar.problem.ProximalSolver` describes, each (B,); no evaluation of the network.
+    """The measures that :class:`~monai_lipcar.problem.ProximalSolver` describes, each (B,), without an evaluation.
 
     Args:
         problem: that is solved.

@@ -86,7 +86,8 @@ class ProximalSolver:
     gradients of others (:class:`~monai_lipcar.problem.TotalVariation`); the problem's is what is reported.
 
     Args:
-        max_iterations: cap on the iterations, each of which evaluates the network with its gradient once.
+        max_iterations: cap on the iterations, each of which evaluates the network with its gradient once; so does the
+            start.
         tolerance: predicted decrease over objective at which a sample is done.
         max_prox_iterations: cap on the steps of each proximal map.
         memory: objectives that a trial is compared with; 1 makes the objective decrease in every step.
