@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the certificate says of samples that are converged, on problems where the objective goes to zero too."""
+"""What the certificate says of a stationary point, of others, and where the objective goes to zero."""
 
 from __future__ import annotations
 
@@ -83,3 +83,24 @@ def test_an_image_without_edges() -> None:
     solution = ProximalSolver().solve(problem, observed)
     assert solution.status == ("converged",)
     assert solution.certificate["relative_model_decrease"].item() <= TOLERANCE
+
+
+def test_the_certificate_is_small_at_a_stationary_point_and_not_elsewhere() -> None:
+    pre = 0.3 + 0.3 * random_image(2, 1, 16, 16)
+    observed = pre + 0.05 * random_image(2, 1, 16, 16, seed=1)
+    problem = LearnedInverseProblem(SignalEquationOperator(0.2), observed, TotalVariation(), 1e-3, pre)
+    far = ProximalSolver(1).solve(problem, problem.observed)
+    near = ProximalSolver(300, tolerance=1e-5, max_prox_iterations=3000).solve(problem, problem.observed)
+    assert far.status == ("max_iterations", "max_iterations")
+    assert near.status == ("converged", "converged")
+    assert (near.certificate["relative_model_decrease"] <= 1.1e-5).all()
+    assert (far.certificate["relative_model_decrease"] > 1e-3).all()
+    assert (near.certificate["relative_prox_gradient_residual"] < 0.1).all()
+    for name in ("prox_gradient_residual", "stationarity"):
+        assert (near.certificate[name] < 0.3 * far.certificate[name]).all(), name
+    assert (near.certificate["complementarity"] >= 0).all()
+    assert (near.certificate["complementarity"] < 1e-4 * near.objective[:, -1]).all()
+    # from the near point there is nothing left to do
+    again = ProximalSolver(tolerance=1e-3).solve(problem, near.image)
+    assert again.status == ("converged", "converged")
+    assert max(again.iterations) <= 1
