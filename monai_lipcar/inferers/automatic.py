@@ -41,8 +41,8 @@ class AlphaChoice:
         rule: what alpha was chosen by.
         wanted: discrepancy that noise and operator explain: root mean square of the residual over the head, on the
             [0, 1] scale.
-        status: ``"proportional"`` where alpha follows from the noise; otherwise how the search for it ended, see
-            :class:`~monai_lipcar.problem.AlphaSearch`.
+        status: ``"proportional"`` where alpha follows from the noise by a ratio, with a scale or without; otherwise how
+            the search for it ended, see :class:`~monai_lipcar.problem.AlphaSearch`.
         solves: solutions that were computed to find it.
         network_evaluations: in all of them.
         slices: what it was searched for on, along the slice axis from 0; empty where the volume was solved as a whole,

@@ -128,7 +128,7 @@ class LIPInferer(Inferer):
         solver: the published :class:`~monai_lipcar.problem.AdamSolver` by default;
             :class:`~monai_lipcar.problem.ProximalSolver` is many times faster and says when it is done.
         spatial_dims: dimensions of the forward operator.
-        slice_batch_size: most slices solved together; fewer where they do not fit into the memory budget.
+        slice_batch_size: most slices that the network takes together; fewer where they exceed the memory budget.
         memory_budget_gib: for what the network keeps for its gradient, which a forward pass of one slice measures. One
             slice is solved whatever it needs.
         precision: of the forward operator's convolutions while the problem is solved. ``"auto"``: bfloat16 where the
@@ -227,15 +227,14 @@ class LIPInferer(Inferer):
             solving = self._network_to_solve_with(batch, network)
             settings = {} if solving is network else {"network_precision": "bfloat16"}
             # memory is measured by a network that is not compiled, as that would be for a batch of its own
-            size = self._slices_together(batch, solving, self.prior) if by_slice and not self.across_slices else 1
+            size = self._slices_together(batch, solving, self.prior) if by_slice else 1
             if self.compiled and isinstance(solving, torch.nn.Module):
-                some = batch[: self.slice_batch_size if self.across_slices else size].contiguous()
                 with frozen(solving):
-                    solving = compile_operator(solving, some)
+                    solving = compile_operator(solving, batch[:size].contiguous())
             if by_slice and self.across_slices:
-                whole = SlicewiseOperator(network, axis - 2, self.slice_batch_size)
+                whole = SlicewiseOperator(network, axis - 2, size)
                 solving = whole.of_same_slices(solving)
-                network, by_slice, batch = whole, False, data
+                network, by_slice, batch, size = whole, False, data, 1
             images, residuals = [], []
             priors = [self.prior] if by_slice or data.ndim == 4 else self._priors_of_volumes(inputs)
             chunks = batch.split(size)

@@ -65,7 +65,7 @@ class LearnedInverseProblem:
         pre: x_P, (B, 1, *spatial), for operators that take it.
 
     Raises:
-        ValueError: shapes that do not belong together, or an alpha that is negative or no number.
+        ValueError: no image, shapes that do not belong together, or an alpha that is negative or no number.
 
     Source: LIP-CAR (arXiv 2407.10559), the variational problem.
 
@@ -87,6 +87,8 @@ class LearnedInverseProblem:
         alpha: float | PerSample,
         pre: ImageBatch | None = None,
     ) -> None:
+        if not len(observed):
+            raise ValueError(f"observed: expected at least one image, got shape {tuple(observed.shape)}")
         if pre is not None and pre.shape != observed.shape:
             raise ValueError(f"pre has shape {tuple(pre.shape)}, observed {tuple(observed.shape)}")
         with torch.inference_mode(False):  # else a solver that is called later could not take gradients through it

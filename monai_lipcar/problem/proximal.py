@@ -20,8 +20,9 @@ import torch
 
 from monai_lipcar.types import ImageBatch, PerSample
 
+from .certificate import certificate
 from .objective import LearnedInverseProblem, frozen
-from .proximal_step import Point, Trial, evaluate, sum_per_sample, try_step, wide
+from .proximal_step import Point, Trial, evaluate, sum_per_sample, try_step
 from .solution import Solution, Status
 
 __all__ = ["ProximalSolver"]
@@ -73,7 +74,8 @@ class ProximalSolver:
     Each sample of the batch has its own step, rules and end, and leaves the batch when it is done. The certificate of
     the image returned, each (B,):
 
-    - ``relative_model_decrease``: Delta, an upper bound, over the objective;
+    - ``relative_model_decrease``: Delta, an upper bound, over the objective (over a millionth of the first one, where
+      the objective is smaller, which float32 does not tell from zero), so at most ``tolerance`` where converged;
     - ``prox_gradient_residual``: :math:`\|x^+ - x\|_M / \tau`, and relative to the start's,
       ``relative_prox_gradient_residual``;
     - the dual witness, a subgradient s of R near x: ``stationarity``, :math:`\|x - P_{[0,1]}(x - \tau M^{-1} (\nabla
@@ -84,7 +86,8 @@ class ProximalSolver:
     gradients of others (:class:`~monai_lipcar.problem.TotalVariation`); the problem's is what is reported.
 
     Args:
-        max_iterations: cap on the iterations, each of which evaluates the network with its gradient once.
+        max_iterations: cap on the iterations, each of which evaluates the network with its gradient once; so does the
+            start.
         tolerance: predicted decrease over objective at which a sample is done.
         max_prox_iterations: cap on the steps of each proximal map.
         memory: objectives that a trial is compared with; 1 makes the objective decrease in every step.
@@ -171,7 +174,8 @@ class ProximalSolver:
             faulty=torch.zeros(size, dtype=torch.bool, device=start.device),
         )
         final, final_step = _select(first, samples.index), samples.step.clone()
-        negligible = _NEGLIGIBLE * first.exact
+        negligible = (_NEGLIGIBLE * first.exact).clamp_min(torch.finfo(torch.float64).tiny)
+        bound = torch.full_like(first.exact, torch.inf)
         status: list[Status] = ["max_iterations"] * size
         iterations = [0] * size
         history, current, first_residual, final_dual = [first.objective], problem, first.exact, first.image
@@ -191,6 +195,8 @@ class ProximalSolver:
                 done = samples.index[rows]
                 _put(final, done, _select(samples.best, rows))
                 final_step[done], final_dual[done] = samples.best_step[rows], trial.dual[rows]
+                # a settled sample's trial starts at its best point, which is what it returns
+                bound[done] = trial.bound.where(samples.settled(trial, enough), torch.inf)[rows]
                 for row, index in zip(ended, done.tolist(), strict=True):
                     status[index], iterations[index] = ended[row], len(history) - 1
                 left = torch.tensor(
@@ -202,19 +208,23 @@ class ProximalSolver:
                     break
                 samples, trial = _select(samples, left), _select(trial, left)
                 current = problem.select(samples.index)
-            reached = evaluate(current, trial.image)
+            reached = evaluate(current, trial.image, trial.prior)
             samples = self._decide(samples, trial, reached)
             history.append(history[-1].index_copy(0, samples.index, samples.point.objective))
             if callback is not None:
                 callback()
         history[-1] = final.objective
+        scale = torch.maximum(final.exact, negligible)
+        last = self._try(problem, final, final_step, final_dual, _INNER_FLOOR * self.tolerance * scale)
         return Solution(
             image=final.image,
             objective=torch.stack(history, dim=1),
             status=tuple(status),
             iterations=tuple(iterations),
             network_evaluations=len(history),
-            certificate=self._certificate(problem, final, final_step, final_dual, first_residual),
+            certificate=certificate(
+                problem, final, last, final_step, torch.minimum(last.bound, bound) / scale, first_residual
+            ),
         )
 
     def _try(
@@ -314,29 +324,6 @@ class ProximalSolver:
             faulty=faulty,
         )
 
-    def _certificate(
-        self,
-        problem: LearnedInverseProblem,
-        point: Point,
-        step: PerSample,
-        dual: torch.Tensor,
-        first_residual: PerSample,
-    ) -> dict[str, torch.Tensor]:
-        trial = self._try(problem, point, step, dual, _INNER_FLOOR * self.tolerance * point.exact)
-        subgradient, complementarity = problem.prior.witness(point.image, trial.dual)
-        slope = point.gradient + wide(problem.alpha, point.image) * subgradient
-        moved = point.image - (point.image - wide(step, point.image) * slope / point.metric).clamp(0.0, 1.0)
-        residual = trial.squared.sqrt() / step
-        tiny = torch.finfo(torch.float64).tiny
-        certificate = {
-            "relative_model_decrease": (trial.decrease + trial.gap) / point.exact.clamp_min(tiny),
-            "prox_gradient_residual": residual,
-            "relative_prox_gradient_residual": residual / first_residual.clamp_min(tiny),
-            "stationarity": sum_per_sample(point.metric * moved.square()).sqrt() / step,
-            "complementarity": problem.alpha * complementarity,
-        }
-        return {name: value.float() for name, value in certificate.items()}
-
 
 @dataclass
 class _Samples:
@@ -365,13 +352,14 @@ class _Samples:
         """Whether the trial leaves little to gain, and nor was there where the curvature hides it."""
         at_best = (self.point.exact <= self.best.exact) & (self.rejections == 0)
         flat = self.recent.amax(dim=1) - self.best.exact <= enough
-        return at_best & (trial.decrease + trial.gap <= enough) & (~self.uneven | flat)
+        return at_best & (trial.bound <= enough) & (~self.uneven | flat)
 
 
 def _first_step(point: Point) -> PerSample:
     """Right for an operator that multiplies: ||r||^2 / ||J^T r||^2."""
     squared = sum_per_sample(point.gradient.square() / point.metric)
-    return torch.where(squared > 0, 2.0 * point.fidelity / squared, 1.0).clamp(*_STEPS)
+    usable = (squared > 0) & squared.isfinite() & point.fidelity.isfinite()  # an operator may overflow
+    return torch.where(usable, 2.0 * point.fidelity / squared, 1.0).clamp(*_STEPS)
 
 
 def _select(values: Any, rows: torch.Tensor) -> Any:

@@ -46,6 +46,8 @@ class Trial:
     """A proximal gradient step."""
 
     image: ImageBatch
+    prior: PerSample
+    """R there, exact."""
     dual: torch.Tensor
     squared: PerSample
     """Norm of the change in the metric, squared."""
@@ -56,15 +58,20 @@ class Trial:
     gap: PerSample
     """What the decrease may fall short of the largest possible, as the proximal map is not exact."""
 
+    @property
+    def bound(self) -> PerSample:
+        """At least the largest decrease of the convex model."""
+        return self.decrease + self.gap
 
-def evaluate(problem: LearnedInverseProblem, image: ImageBatch) -> Point:
-    """One evaluation of the network with its gradient, at ``image`` (B, 1, *spatial)."""
+
+def evaluate(problem: LearnedInverseProblem, image: ImageBatch, prior: PerSample | None = None) -> Point:
+    """One evaluation of the network with its gradient, at ``image`` (B, 1, *spatial); ``prior``: R there, if known."""
     with torch.enable_grad():
         image = image.detach().requires_grad_(True)
         fidelity = problem.data_fidelity(image)
         (gradient,) = torch.autograd.grad(fidelity.sum(), image)
     image, fidelity = image.detach(), fidelity.detach()
-    prior = problem.prior.exact(image).double()
+    prior = problem.prior.exact(image).double() if prior is None else prior
     return Point(
         image=image,
         gradient=gradient,
@@ -108,13 +115,14 @@ def try_step(
     )
     change = proximal.image - point.image
     squared, slope = sum_per_sample(point.metric * change.square()), sum_per_sample(change * point.gradient)
-    rise = problem.alpha * (problem.prior.exact(proximal.image).double() - point.prior)
+    prior = problem.prior.exact(proximal.image).double()
     return Trial(
         image=proximal.image,
+        prior=prior,
         dual=proximal.dual,
         squared=squared,
         slope=slope,
-        decrease=-(slope + squared / (2.0 * step) + rise),
+        decrease=-(slope + squared / (2.0 * step) + problem.alpha * (prior - point.prior)),
         gap=proximal.gap / step,
     )
 

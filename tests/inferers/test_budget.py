@@ -73,16 +73,23 @@ def test_at_least_one_slice_and_no_more_than_asked_for() -> None:
     assert slices_within(given, 0.1 * gib, 8) == 1
 
 
+@pytest.mark.parametrize("across_slices", [False, True])
 @pytest.mark.parametrize("slices", [5, 11])
-def test_slices_together_do_not_grow_with_the_study(slices: int) -> None:
+def test_slices_together_do_not_grow_with_the_study(slices: int, across_slices: bool) -> None:
     operator = DoseOperator(skeleton="kept").eval()
     inputs = torch.rand(1, 2, 32, 32, slices, generator=torch.Generator().manual_seed(0))
     budget = 3.5 * evaluation_bytes(problem(operator, 32)) / 2**30
     inferer = LIPInferer(
-        1e-3, solver=AdamSolver(2), slice_batch_size=8, progress=False, slice_axis=2, memory_budget_gib=budget
+        1e-3,
+        solver=AdamSolver(2),
+        slice_batch_size=8,
+        progress=False,
+        slice_axis=2,
+        memory_budget_gib=budget,
+        across_slices=across_slices,
     )
     with recorded_batches(operator) as sizes:
         inferer(inputs, operator)
     assert max(sizes) == 3
     assert inferer.record is not None
-    assert len(inferer.record.status) == slices
+    assert len(inferer.record.status) == (1 if across_slices else slices)

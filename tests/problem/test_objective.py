@@ -113,6 +113,12 @@ def test_what_does_not_belong_together(alpha: float | Tensor, pre_shape: tuple[i
         LearnedInverseProblem(torch.square, torch.zeros(2, 1, 4, 4), TotalVariation(), alpha, pre)
 
 
+def test_no_image() -> None:
+    empty = torch.zeros(0, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"observed: expected at least one image, got shape \(0, 1, 4, 4\)"):
+        LearnedInverseProblem(torch.square, empty, TotalVariation(), 0.1, pre=empty)
+
+
 def mixed_network() -> nn.Sequential:
     """In training, but with batch statistics and a bias that are held fixed."""
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Dropout(), nn.Conv2d(2, 1, 1)).train()

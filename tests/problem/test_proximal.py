@@ -77,6 +77,7 @@ def test_a_factor_is_divided_out() -> None:
     torch.testing.assert_close(solution.image, 2 * observed, atol=1e-5, rtol=0)
     assert solution.status == ("converged", "converged")
     assert solution.network_evaluations == 2  # the first step size is the right one
+    assert solution.certificate["relative_model_decrease"].max() <= 1e-3  # though the objective ends near zero
 
 
 def test_a_linear_problem_against_its_normal_equations() -> None:
@@ -143,7 +144,7 @@ def test_below_adam_with_far_fewer_evaluations(operator: nn.Module, guess: bool)
     adam, solution = AdamSolver().solve(problem, observed), ProximalSolver().solve(problem, observed)
     assert solution.status == ("converged", "converged")
     assert (solution.objective[:, -1] <= 1.01 * adam.objective[:, -1]).all()
-    assert solution.network_evaluations <= 31 < adam.network_evaluations
+    assert solution.network_evaluations <= 10 < 150 < adam.network_evaluations
     assert 0.0 <= solution.image.min() <= solution.image.max() <= 1.0
 
 
@@ -197,27 +198,6 @@ def test_a_memory_of_one_makes_every_step_a_decrease() -> None:
     assert (solution.objective.diff(dim=1) <= 1e-6).all()
 
 
-def test_the_certificate_is_small_at_a_stationary_point_and_not_elsewhere() -> None:
-    pre = 0.3 + 0.3 * random_image(2, 1, 16, 16)
-    observed = pre + 0.05 * random_image(2, 1, 16, 16, seed=1)
-    problem = LearnedInverseProblem(SignalEquationOperator(0.2), observed, TotalVariation(), 1e-3, pre)
-    far = ProximalSolver(1).solve(problem, problem.observed)
-    near = ProximalSolver(300, tolerance=1e-5, max_prox_iterations=3000).solve(problem, problem.observed)
-    assert far.status == ("max_iterations", "max_iterations")
-    assert near.status == ("converged", "converged")
-    assert (near.certificate["relative_model_decrease"] <= 1.1e-5).all()
-    assert (far.certificate["relative_model_decrease"] > 1e-3).all()
-    assert (near.certificate["relative_prox_gradient_residual"] < 0.1).all()
-    for name in ("prox_gradient_residual", "stationarity"):
-        assert (near.certificate[name] < 0.3 * far.certificate[name]).all(), name
-    assert (near.certificate["complementarity"] >= 0).all()
-    assert (near.certificate["complementarity"] < 1e-4 * near.objective[:, -1]).all()
-    # from the near point there is nothing left to do
-    again = ProximalSolver(tolerance=1e-3).solve(problem, near.image)
-    assert again.status == ("converged", "converged")
-    assert max(again.iterations) <= 1
-
-
 def test_a_gradient_that_does_not_belong_to_the_values_stalls() -> None:
     observed, start = random_image(2, 1, 6, 6), random_image(2, 1, 6, 6, seed=1)
     problem = LearnedInverseProblem(Backwards.apply, observed, TotalVariation(), 1e-4)
@@ -234,6 +214,11 @@ def test_an_operator_that_is_not_finite() -> None:
     assert solution.status == ("non_finite", "non_finite")
     assert solution.iterations == (0, 0)
     assert torch.equal(solution.image, observed)
+    # so large that its square overflows
+    problem = LearnedInverseProblem(lambda x: x * 1e25, observed, TotalVariation(), 1e-3)
+    solution = ProximalSolver().solve(problem, observed)
+    assert solution.status == ("non_finite", "non_finite")
+    assert torch.equal(solution.image, observed)
     # finite at the start only: the start is the best there is
     start = torch.full((1, 1, 6, 6), 0.5)
     problem = LearnedInverseProblem(
@@ -243,6 +228,23 @@ def test_an_operator_that_is_not_finite() -> None:
     assert solution.status == ("non_finite",)
     assert torch.equal(solution.image, start)
     assert solution.objective.isfinite().all()
+
+
+def test_an_operator_that_overflows_spoils_its_sample_alone() -> None:
+    observed, scale = 0.3 + 0.2 * random_image(3, 1, 6, 6), torch.tensor([0.7, 1e25, 0.4]).reshape(3, 1, 1, 1)
+
+    def solve(rows: slice) -> Solution:
+        pre = scale[rows].expand_as(observed[rows])
+        problem = LearnedInverseProblem(lambda x: x[:, :1] * x[:, 1:], observed[rows], TotalVariation(), 1e-3, pre)
+        return ProximalSolver().solve(problem, observed[rows])
+
+    together = solve(slice(None))
+    assert together.status == ("converged", "non_finite", "converged")
+    assert torch.equal(together.image[1], observed[1])
+    for index in (0, 2):
+        alone = solve(slice(index, index + 1))
+        assert torch.equal(alone.image[0], together.image[index])
+        assert alone.iterations[0] == together.iterations[index]
 
 
 def test_one_sample_that_is_not_finite_leaves_the_others_alone() -> None:

@@ -51,6 +51,14 @@ def test_without_a_prior_it_is_a_projected_gradient_step() -> None:
     torch.testing.assert_close(trial.decrease, -trial.slope - squared / (2 * step))
 
 
+def test_the_prior_of_a_trial_is_that_of_its_image() -> None:
+    observed, image = random_image(2, 1, 6, 5), random_image(2, 1, 6, 5, seed=1)
+    problem = LearnedInverseProblem(torch.square, observed, TotalVariation(), torch.tensor([0.1, 0.2]))
+    trial = try_step(problem, evaluate(problem, image), steps(0.5, 0.5), None, steps(1e-6, 1e-6), 100)
+    anew, known = evaluate(problem, trial.image), evaluate(problem, trial.image, trial.prior)
+    assert all(value.equal(vars(known)[name]) for name, value in vars(anew).items())
+
+
 def test_a_longer_step_sees_more_and_no_other_way_more_than_the_gap() -> None:
     observed, image = random_image(3, 1, 12, 12), random_image(3, 1, 12, 12, seed=1)
     observed, image = observed[:1].repeat(3, 1, 1, 1), image[:1].repeat(3, 1, 1, 1)
