@@ -205,7 +205,8 @@ def _precision(cells: Sequence[Cell]) -> str:
         for metric in ("ssim_head", "psnr_head", "enhancement_recovery"):
             for column in ("greatest", "mean"):
                 found = _find(chosen, metric, **where, column=column)
-                entry.append("–" if found is None else f"{found['ours']:.{2 if 'psnr' in metric else 4}f}")
+                digits = 2 if "psnr" in metric else 4
+                entry.append("–" if found is None else f"{round(found['ours'], digits) + 0.0:.{digits}f}")  # no -0.00
         rows.append(entry)
     return _markdown(columns, rows) if rows else "All rows are in float32."
 
