@@ -49,8 +49,9 @@ def real_lesions(content: Mapping[str, Any], simulation: str, dose: float) -> st
     rows: dict[str, dict[str, float | None]] = {}
     columns: dict[str, tuple[str, int]] = {}
     for examination, entry in content["examinations"].items():
+        measured_at = entry["results"].get(simulation, {}).get(f"{dose:g}", {})
         columns |= {f"{examination} {name}": (f"{examination}: {of}", n) for name, (of, n) in REAL_LESION.items()}
-        found = {image: row or {} for image, row in entry["results"][simulation][f"{dose:g}"].items()}
+        found = {image: row or {} for image, row in measured_at.items()}
         for image, row in named(reference_first(found)).items():
             measured = {**of_size(row, "large"), FALSE_MM: row.get(FALSE_MM)}
             rows.setdefault(image, {}).update(
