@@ -128,7 +128,7 @@ def race_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
         for level, racers in levels.items():
             race |= {f"`{bundle}`, noise {level}: {racer}": row for racer, row in racers.items()}
             saved[f"`{bundle}`, noise {level}"] = content["against_adam"][bundle][level]
-    maps = {f"weight {row['weight']:g}": row for row in content["proximal_map"]}
+    maps = {row["title"]: row for row in content["proximal_map"]}
     peaks = {f"`{bundle}`": row for bundle, row in content["peak_mib"].items()}
     solvers = list(next(iter(peaks.values())))
     names = {name: (f"{'before the solve' if name == 'start' else name} (MiB)", 0) for name in solvers}
@@ -154,12 +154,13 @@ def quality_table(content: Mapping[str, Any] | None) -> str:
 
 
 def whole_table(content: Mapping[str, Any] | None) -> str:
-    """A whole study with each solver; a sentence where it was not measured."""
+    """A whole study with each solver and precision; a sentence where it was not measured."""
     if content is None:
         return NOT_YET
-    rows = {f"`--solver {name}`": {**row, "slices": content["slices"]} for name, row in content["rows"].items()}
-    if "times_faster" in content:
-        rows["`--solver proximal`"]["times_faster"] = content["times_faster"]
+    rows = {}
+    for name, row in content["rows"].items():
+        computed = row["solver"].get("network_precision", "float32")
+        rows[f"{name} (computed in {computed})"] = {**row, "slices": content["slices"]}
     return numbers(rows, WHOLE)
 
 
