@@ -13,8 +13,8 @@
     python benchmarks/solver.py --output runs/solver
 
 Simulates six studies that no training has seen, takes 24 of their slices (256x256) with no noise and with noise 0.033
-added to the low dose, and lets every solver minimize the same objective from the same start: for the first bundle on all
-slices, for others and with deepinv on the first few. Evaluations of the network and the time in it are measured at the
+added to the low dose, and lets every solver minimize the same objective from the same start: the first bundle's on all
+slices, others' and with deepinv on the first few. Evaluations of the network and the time in it are measured at the
 network; the proximal map alone is timed with what solves ask it for. What is finished is kept in the output folder, so
 that an interrupted run goes on where it was; a new folder starts anew. Writes ``benchmarks/results/solver.json`` and
 ``docs/images/solver.png``, which ``docs/solvers.md`` shows after ``benchmarks/publish.py``. deepinv takes part where it
