@@ -128,3 +128,16 @@ COHORT_COLUMNS = {
     "peak_mib_cohort": ("1,000, extrapolated (MiB)", 0),
     "written_gib_cohort": ("written, 1,000 extrapolated (GiB)", 1),
 }
+ALPHA_AUTO = {
+    "best_psnr_head": ("PSNR, head, of the best alpha (dB)", 2),
+    "auto": ("`auto` below it (dB)", 2),
+    "auto_worst": ("worst head", 2),
+    "auto_left_out": ("fitted without the head", 2),
+    "schedule": ("schedule of the paper", 2),
+    "default": ("default alpha", 2),
+}
+ALPHA_KINDS = {
+    "loss": ("below the best alpha, mean (dB)", 2),
+    "worst": ("worst", 2),
+    "left_out": ("fitted without the head, mean", 2),
+}

@@ -13,11 +13,10 @@
     python benchmarks/publish.py
 
 Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_accuracy``, ``domain``, ``solver``,
-``solver_quality``, ``whole_study``, ``cohort_throughput``, ``adaptive`` and ``adaptive_real`` of
+``solver_quality``, ``whole_study``, ``cohort_throughput``, ``alpha_auto``, ``adaptive`` and ``adaptive_real`` of
 ``benchmarks/results/*.json`` and rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``,
-and ``eval_metrics`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice; ``--check`` only says
-whether everything shows the numbers that were
-measured.
+and ``eval_metrics``, ``alpha_rule`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice;
+``--check`` only says whether everything shows the numbers that were measured.
 """
 
 from __future__ import annotations
@@ -43,6 +42,8 @@ from benchmarks.columns import (  # noqa: E402
     ADAPTIVE_METRICS,
     ADAPTIVE_PARTS,
     ADAPTIVE_REAL_IMAGE,
+    ALPHA_AUTO,
+    ALPHA_KINDS,
     BASELINES,
     COHORT_COLUMNS,
     FALSE,
@@ -200,6 +201,24 @@ def adaptive_tables(content: Mapping[str, Any] | None, real: Mapping[str, Any] |
     return tables
 
 
+def alpha_tables(content: Mapping[str, Any]) -> dict[str, str]:
+    """What ``--alpha auto`` loses by bundle and noise, on the heads that its rules were fitted to and on others."""
+    bundles = content["bundles"]
+    kinds, fitted, checked = (
+        {f"`{bundle}`, {name}": row for bundle, entry in bundles.items() for name, row in part(entry).items()}
+        for part in (
+            lambda entry: entry["rules"],
+            lambda entry: entry["conditions"],
+            lambda entry: entry.get("checked", {}).get("conditions", {}),
+        )
+    )
+    return {
+        "alpha kinds": numbers(kinds, ALPHA_KINDS),
+        "alpha auto": numbers(fitted, ALPHA_AUTO),
+        "alpha auto, other studies": numbers(checked, ALPHA_AUTO) if checked else NOT_MEASURED,
+    }
+
+
 def cohort_table(content: Mapping[str, Any] | None) -> str:
     """Table of the throughput of cohorts, a sentence where it was not measured."""
     if content is None:
@@ -304,7 +323,9 @@ def changes() -> dict[Path, str]:
     )
     solvers = {**race_tables(race), "quality": quality_table(quality), "whole study": whole_table(whole)}
     new |= fill(REPOSITORY / "docs" / "domain.md", domain_tables(read("domain")["cases"]))
-    new |= fill(REPOSITORY / "docs" / "outputs.md", {"cohort throughput": cohort_table(cohort)})
+    automatic = read("alpha_auto")
+    outputs = {"cohort throughput": cohort_table(cohort), **alpha_tables(automatic)}
+    new |= fill(REPOSITORY / "docs" / "outputs.md", outputs)
     new |= fill(REPOSITORY / "docs" / "solvers.md", solvers)
     new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive, adaptive_real))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
@@ -317,6 +338,8 @@ def changes() -> dict[Path, str]:
                 shown = table(named({**compared, bundle: row}), LONG)
                 new |= fill(folder / "docs" / "README.md", {"performance": shown})
                 measured = {"adaptive_prior": adaptive["adaptive_prior"]} if adaptive and bundle == "ph2l_gentv" else {}
+                if bundle in automatic["bundles"]:
+                    measured |= {"alpha_rule": automatic["bundles"][bundle]["alpha_rule"]}
                 new |= evaluated(folder / "configs" / "metadata.json", row, measured)
     return new
 

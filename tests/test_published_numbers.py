@@ -162,6 +162,30 @@ def test_images_of_two_solvers_are_shown(publish: ModuleType) -> None:
     assert table.splitlines()[2:] == ["| `ph2l_tv`, noise 0.033 | 2 | 0.0040 | 0.0050 | -0.012 |"]
 
 
+def test_what_rules_for_alpha_lose_is_shown(publish: ModuleType) -> None:
+    row = {
+        "best_psnr_head": 30.0,
+        "auto": 0.25,
+        "auto_worst": 0.5,
+        "auto_left_out": 0.375,
+        "schedule": 3.0,
+        "default": 4.0,
+    }
+    entry = {
+        "rules": {"proportional": {"loss": 0.25, "worst": 0.5, "left_out": 0.375}},
+        "conditions": {"noise 0.0": row},
+    }
+    tables = publish.alpha_tables({"bundles": {"physics_tv": entry}})
+    assert "| `physics_tv`, proportional | 0.25 | 0.50 | 0.38 |" in tables["alpha kinds"]
+    assert "| `physics_tv`, noise 0.0 | 30.00 | 0.25 | 0.50 | 0.38 | 3.00 | 4.00 |" in tables["alpha auto"]
+    assert tables["alpha auto, other studies"] == "Not measured yet."
+    other = {name: value for name, value in row.items() if name != "auto_left_out"}
+    checked = {"physics_tv": {**entry, "checked": {"conditions": {"all": other}}}}
+    shown = publish.alpha_tables({"bundles": checked})["alpha auto, other studies"]
+    assert "without the head" not in shown
+    assert "| `physics_tv`, all | 30.00 | 0.25 | 0.50 | 3.00 | 4.00 |" in shown
+
+
 def test_a_whole_study_is_shown(publish: ModuleType) -> None:
     rows = {
         "proximal": {"solver": {}, "seconds": 60.04, "peak_mib": 1500.2, "times_faster": 15.0},
