@@ -49,7 +49,9 @@ from monai_lipcar.data.atomic import write_json
 from monai_lipcar.problem import AlphaRule, GuessRule
 
 from .adaptive_heads import METRICS, RATIOS, WEIGHTS, Comparison, Measured, OtherModel, Row, average
-from .alpha_auto import CLEAN, COHORTS, CONDITIONS, REPOSITORY, mean, table
+from .alpha_auto import REPOSITORY, table
+from .alpha_heads import CLEAN, COHORTS, CONDITIONS
+from .alpha_rules import mean
 
 FOUR = {"nn_pl2h": "NN-PL2H", "ph2l_tv": "PH2L-TV", "ph2l_gentv": "PH2L-GenTV", "physics_tv": "physics_tv"}
 CHECKED: dict[str, tuple[int, dict[str, Any]]] = {"mni152": (6303, {}), "rat": (6304, {})}

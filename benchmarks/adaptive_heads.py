@@ -34,7 +34,8 @@ from monai_lipcar.problem import AlphaRule, GuessRule, LearnedInverseProblem, To
 from monai_lipcar.simulate import Simulation
 from monai_lipcar.transforms import EstimateNoise, MatchContrastd, MatchIntensityd
 
-from .alpha_auto import COHORTS, Calibration, Parts, mean
+from .alpha_heads import COHORTS, Calibration, Parts
+from .alpha_rules import mean
 from .real_examinations import DONE_ON_WHOLE_VOLUMES
 
 BUNDLE = "ph2l_gentv"

@@ -40,7 +40,8 @@ from monai_lipcar.simulate import SIMULATIONS
 
 from .adaptive import FOUR, draw, five
 from .adaptive_heads import Comparison, Row, Study
-from .alpha_auto import REPOSITORY, Parts, table
+from .alpha_auto import REPOSITORY, table
+from .alpha_heads import Parts
 from .real_examinations import CHOOSING, DONE_ON_WHOLE_VOLUMES, prepare, read_examinations
 
 DOSE_FRACTION = 0.2

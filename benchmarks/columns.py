@@ -70,9 +70,16 @@ SAVED = {
     "outside_network": ("time outside of the network, %", 1),
 }
 MAP = {
+    "weight": ("weight", 4),
     "prox_tv_ms": ("`prox_tv` (ms)", 1),
+    "prox_tv_steps": ("steps", 0),
+    "prox_tv_gap": ("gap reached", 5),
+    "warm_ms": ("from the dual of the map before (ms)", 1),
+    "warm_steps": ("steps", 0),
+    "warm_gap": ("gap reached", 5),
     "deepinv_ms": ("deepinv (ms)", 0),
-    "times_faster": ("times faster", 1),
+    "deepinv_excess": ("above the minimum", 5),
+    "times_faster": ("times faster than it, both cold", 1),
 }
 QUALITY = {
     "slices": ("slices", 0),
@@ -96,7 +103,7 @@ WHOLE = {
     "cpu_seconds": ("processor seconds", 1),
     "peak_mib": ("peak memory (MiB)", 0),
     "network_evaluations": ("evaluations of a batch", 0),
-    "times_faster": ("times faster", 1),
+    "times_faster": ("times faster than the published solver", 1),
 }
 RACE_IMAGE = "![Objective over network evaluations and over time](images/solver.png)"
 ADAPTIVE = {"nn_pl2h": "NN-PL2H", "ph2l_tv": "PH2L-TV", "ph2l_gentv": "PH2L-GenTV", "physics_tv": "`physics_tv`"}
@@ -120,4 +127,17 @@ COHORT_COLUMNS = {
     "growth_mib_each": ("left behind by a small study (MiB)", 2),
     "peak_mib_cohort": ("1,000, extrapolated (MiB)", 0),
     "written_gib_cohort": ("written, 1,000 extrapolated (GiB)", 1),
+}
+ALPHA_AUTO = {
+    "best_psnr_head": ("PSNR, head, of the best alpha (dB)", 2),
+    "auto": ("`auto` below it (dB)", 2),
+    "auto_worst": ("worst head", 2),
+    "auto_left_out": ("fitted without the head", 2),
+    "schedule": ("schedule of the paper", 2),
+    "default": ("default alpha", 2),
+}
+ALPHA_KINDS = {
+    "loss": ("below the best alpha, mean (dB)", 2),
+    "worst": ("worst", 2),
+    "left_out": ("fitted without the head, mean", 2),
 }

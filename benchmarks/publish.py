@@ -13,11 +13,10 @@
     python benchmarks/publish.py
 
 Reads ``approaches``, ``real_examinations``, ``false_enhancement``, ``operator_accuracy``, ``domain``, ``solver``,
-``solver_quality``, ``whole_study``, ``cohort_throughput``, ``adaptive`` and ``adaptive_real`` of
+``solver_quality``, ``whole_study``, ``cohort_throughput``, ``alpha_auto``, ``adaptive`` and ``adaptive_real`` of
 ``benchmarks/results/*.json`` and rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``,
-and ``eval_metrics`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice; ``--check`` only says
-whether everything shows the numbers that were
-measured.
+and ``eval_metrics``, ``alpha_rule`` and ``adaptive_prior`` in ``metadata.json``. Nobody types a number twice;
+``--check`` only says whether everything shows the numbers that were measured.
 """
 
 from __future__ import annotations
@@ -43,6 +42,8 @@ from benchmarks.columns import (  # noqa: E402
     ADAPTIVE_METRICS,
     ADAPTIVE_PARTS,
     ADAPTIVE_REAL_IMAGE,
+    ALPHA_AUTO,
+    ALPHA_KINDS,
     BASELINES,
     COHORT_COLUMNS,
     FALSE,
@@ -128,7 +129,7 @@ def race_tables(content: Mapping[str, Any] | None) -> dict[str, str]:
         for level, racers in levels.items():
             race |= {f"`{bundle}`, noise {level}: {racer}": row for racer, row in racers.items()}
             saved[f"`{bundle}`, noise {level}"] = content["against_adam"][bundle][level]
-    maps = {f"weight {row['weight']:g}": row for row in content["proximal_map"]}
+    maps = {row["title"]: row for row in content["proximal_map"]}
     peaks = {f"`{bundle}`": row for bundle, row in content["peak_mib"].items()}
     solvers = list(next(iter(peaks.values())))
     names = {name: (f"{'before the solve' if name == 'start' else name} (MiB)", 0) for name in solvers}
@@ -154,12 +155,13 @@ def quality_table(content: Mapping[str, Any] | None) -> str:
 
 
 def whole_table(content: Mapping[str, Any] | None) -> str:
-    """A whole study with each solver; a sentence where it was not measured."""
+    """A whole study with each solver and precision; a sentence where it was not measured."""
     if content is None:
         return NOT_YET
-    rows = {f"`--solver {name}`": {**row, "slices": content["slices"]} for name, row in content["rows"].items()}
-    if "times_faster" in content:
-        rows["`--solver proximal`"]["times_faster"] = content["times_faster"]
+    rows = {}
+    for name, row in content["rows"].items():
+        computed = row["solver"].get("network_precision", "float32")
+        rows[f"{name} (computed in {computed})"] = {**row, "slices": content["slices"]}
     return numbers(rows, WHOLE)
 
 
@@ -197,6 +199,24 @@ def adaptive_tables(content: Mapping[str, Any] | None, real: Mapping[str, Any] |
     if real is not None:
         tables["real, ssim_head"] = f"{ADAPTIVE_REAL_IMAGE}\n\n{tables['real, ssim_head']}"
     return tables
+
+
+def alpha_tables(content: Mapping[str, Any]) -> dict[str, str]:
+    """What ``--alpha auto`` loses by bundle and noise, on the heads that its rules were fitted to and on others."""
+    bundles = content["bundles"]
+    kinds, fitted, checked = (
+        {f"`{bundle}`, {name}": row for bundle, entry in bundles.items() for name, row in part(entry).items()}
+        for part in (
+            lambda entry: entry["rules"],
+            lambda entry: entry["conditions"],
+            lambda entry: entry.get("checked", {}).get("conditions", {}),
+        )
+    )
+    return {
+        "alpha kinds": numbers(kinds, ALPHA_KINDS),
+        "alpha auto": numbers(fitted, ALPHA_AUTO),
+        "alpha auto, other studies": numbers(checked, ALPHA_AUTO) if checked else NOT_MEASURED,
+    }
 
 
 def cohort_table(content: Mapping[str, Any] | None) -> str:
@@ -303,7 +323,9 @@ def changes() -> dict[Path, str]:
     )
     solvers = {**race_tables(race), "quality": quality_table(quality), "whole study": whole_table(whole)}
     new |= fill(REPOSITORY / "docs" / "domain.md", domain_tables(read("domain")["cases"]))
-    new |= fill(REPOSITORY / "docs" / "outputs.md", {"cohort throughput": cohort_table(cohort)})
+    automatic = read("alpha_auto")
+    outputs = {"cohort throughput": cohort_table(cohort), **alpha_tables(automatic)}
+    new |= fill(REPOSITORY / "docs" / "outputs.md", outputs)
     new |= fill(REPOSITORY / "docs" / "solvers.md", solvers)
     new |= fill(REPOSITORY / "docs" / "priors.md", adaptive_tables(adaptive, adaptive_real))
     new |= fill(REPOSITORY / "README.md", {"results": table(named(approaches[TO_FULL]), SHORT)})
@@ -316,6 +338,8 @@ def changes() -> dict[Path, str]:
                 shown = table(named({**compared, bundle: row}), LONG)
                 new |= fill(folder / "docs" / "README.md", {"performance": shown})
                 measured = {"adaptive_prior": adaptive["adaptive_prior"]} if adaptive and bundle == "ph2l_gentv" else {}
+                if bundle in automatic["bundles"]:
+                    measured |= {"alpha_rule": automatic["bundles"][bundle]["alpha_rule"]}
                 new |= evaluated(folder / "configs" / "metadata.json", row, measured)
     return new
 

@@ -8,12 +8,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A whole study through the bundle ``ph2l_gentv`` with both solvers, from the command to the files, start-up included.
+"""A whole study through the bundle ``ph2l_gentv`` as it is, with ``--precision auto``, and with the published solver.
 
     python benchmarks/whole_study.py --output runs/whole_study
 
 Simulates a head of 24 slices of 256x256 that no training has seen, and runs ``python -m monai.bundle run`` on it in a
-process of its own, with the proximal solver and then with the published one. What is finished is kept in the output
+process of its own for each, from the command to the files, start-up included. ``--precision auto`` is left out where
+the device has no instructions for bfloat16. What is finished is kept in the output
 folder, so that an interrupted run goes on with what is missing; a new folder starts anew. Writes
 ``benchmarks/results/whole_study.json``, which ``docs/solvers.md`` shows after ``benchmarks/publish.py``. With
 ``--slices`` the study has only its middle slices, which the published solver needs less time for.
@@ -49,13 +50,19 @@ from monai_lipcar.data.atomic import write_json  # noqa: E402
 from monai_lipcar.data.geometry import slice_axis, take_slices  # noqa: E402
 from monai_lipcar.data.output import write_volume  # noqa: E402
 from monai_lipcar.data.phantom import write_cohort  # noqa: E402
+from monai_lipcar.networks import has_bfloat16  # noqa: E402
 
 BUNDLE = "ph2l_gentv"
-SOLVERS = ("proximal", "paper")
+VARIANTS: dict[str, dict[str, str]] = {
+    "proximal": {"solver": "proximal", "precision": "float32"},
+    "proximal, precision auto": {"solver": "proximal", "precision": "auto"},
+    "paper": {"solver": "paper", "precision": "float32"},
+}
+"""Options of the bundle; the published solver takes longest."""
 ANATOMY: tuple[str, dict[str, Any]] = ("mni152", {"shape": (256, 256, 24)})
 SEED = 2407
 """The paper's test cohort's: no training of the shipped weights used it."""
-FORMAT = 1
+FORMAT = 2
 """Raise when what a row holds changes meaning."""
 logger = logging.getLogger(__name__)
 
@@ -113,25 +120,29 @@ def run(chosen: argparse.Namespace, anatomy: tuple[str, dict[str, Any]] = ANATOM
     dataset = write_study(output, chosen.slices, anatomy)
     parts = Parts(output / "parts")
     guess = find_weights(bundle_root(BUNDLE), "pl2h", "guess_model.pt")
-    content: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "machine": machine.describe(),
         "version": monai_lipcar.__version__,
         "weights": {"ph2l": checksum(find_weights(bundle_root(BUNDLE), "ph2l")), "pl2h": checksum(guess)},
         "slices": chosen.slices,
         "options": chosen.options,
-        "rows": {},
     }
-    for solver in chosen.solvers:
-        key = {"format": FORMAT, "solver": solver, "anatomy": list(anatomy), "torch": torch.__version__, **content}
-        key.pop("rows")
+    content: dict[str, Any] = {**settings, "rows": {}}
+    for variant in chosen.variants:
+        options = VARIANTS[variant]
+        if options["precision"] == "auto" and not has_bfloat16(torch.device(chosen.options.get("device", "cpu"))):
+            logger.warning("%s: left out, this device has no instructions for bfloat16", variant)
+            continue
+        key = {"format": FORMAT, **options, "anatomy": list(anatomy), "torch": torch.__version__, **settings}
         row = parts.find(key)
         if not row:
-            row = measure(dataset, output / "results" / solver, {**chosen.options, "solver": solver})
+            row = measure(dataset, output / "results" / variant.replace(", ", "-"), {**chosen.options, **options})
             parts.store(key, row)
-        content["rows"][solver] = row
-        logger.info("%s: %s", solver, json.dumps(rounded(row)))
-        if len(content["rows"]) == len(SOLVERS):
-            content["times_faster"] = content["rows"]["paper"]["seconds"] / content["rows"]["proximal"]["seconds"]
+        content["rows"][variant] = dict(row)
+        logger.info("%s: %s", variant, json.dumps(rounded(row)))
+        if "paper" in content["rows"]:
+            for one in content["rows"].values():
+                one["times_faster"] = content["rows"]["paper"]["seconds"] / one["seconds"]
         chosen.results.parent.mkdir(parents=True, exist_ok=True)
         write_json(chosen.results, rounded(content))
     return content
@@ -144,13 +155,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of the study and of what is finished")
     parser.add_argument("--slices", type=int, default=24, help="in the middle of the study")
-    parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))
-    parser.add_argument("--precision", choices=["float32", "auto"], default="float32", help="of the network, for both")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--device", default="cpu")
     results = REPOSITORY / "benchmarks" / "results" / "whole_study.json"
     parser.add_argument("--results", type=Path, default=results)
     chosen = parser.parse_args(arguments)
-    chosen.options = {"precision": chosen.precision, "device": chosen.device}
+    chosen.options = {"device": chosen.device}
     run(chosen)
 
 

@@ -144,13 +144,14 @@ def test_a_race_of_the_solvers_is_shown(publish: ModuleType) -> None:
         {
             "problems": {"ph2l_tv": {"0.033": {"ProximalSolver": row}}},
             "against_adam": {"ph2l_tv": {"0.033": {"slices": 2, "outside_network": 0.031}}},
-            "proximal_map": [{"weight": 0.05, "prox_tv_ms": 3.25}],
+            "proximal_map": [{"title": "a solve", "weight": 0.05, "prox_tv_ms": 3.25, "prox_tv_gap": 0.00098}],
             "peak_mib": {"ph2l_tv": {"start": 512.4, "ProximalSolver": 1024.4}},
         }
     )
     assert "| `ph2l_tv`, noise 0.033: ProximalSolver | 2 | 3.0 | 100 |  | 30.12 |" in tables["race"]
     assert "| `ph2l_tv`, noise 0.033 | 2 | 3.1 |" in tables["saved"]
     assert "deepinv" not in tables["proximal map"]
+    assert "| a solve | 0.0500 | 3.2 | 0.00098 |" in tables["proximal map"]
     assert "| `ph2l_tv` | 512 | 1024 |" in tables["peak memory"]
 
 
@@ -161,12 +162,43 @@ def test_images_of_two_solvers_are_shown(publish: ModuleType) -> None:
     assert table.splitlines()[2:] == ["| `ph2l_tv`, noise 0.033 | 2 | 0.0040 | 0.0050 | -0.012 |"]
 
 
+def test_what_rules_for_alpha_lose_is_shown(publish: ModuleType) -> None:
+    row = {
+        "best_psnr_head": 30.0,
+        "auto": 0.25,
+        "auto_worst": 0.5,
+        "auto_left_out": 0.375,
+        "schedule": 3.0,
+        "default": 4.0,
+    }
+    entry = {
+        "rules": {"proportional": {"loss": 0.25, "worst": 0.5, "left_out": 0.375}},
+        "conditions": {"noise 0.0": row},
+    }
+    tables = publish.alpha_tables({"bundles": {"physics_tv": entry}})
+    assert "| `physics_tv`, proportional | 0.25 | 0.50 | 0.38 |" in tables["alpha kinds"]
+    assert "| `physics_tv`, noise 0.0 | 30.00 | 0.25 | 0.50 | 0.38 | 3.00 | 4.00 |" in tables["alpha auto"]
+    assert tables["alpha auto, other studies"] == "Not measured yet."
+    other = {name: value for name, value in row.items() if name != "auto_left_out"}
+    checked = {"physics_tv": {**entry, "checked": {"conditions": {"all": other}}}}
+    shown = publish.alpha_tables({"bundles": checked})["alpha auto, other studies"]
+    assert "without the head" not in shown
+    assert "| `physics_tv`, all | 30.00 | 0.25 | 0.50 | 3.00 | 4.00 |" in shown
+
+
 def test_a_whole_study_is_shown(publish: ModuleType) -> None:
-    rows = {"proximal": {"seconds": 60.04, "peak_mib": 1500.2}, "paper": {"seconds": 900.0, "peak_mib": 1400.0}}
-    lines = publish.whole_table({"slices": 24, "rows": rows, "times_faster": 15.0}).splitlines()
-    assert lines[2:] == [
-        "| `--solver proximal` | 24 | 60.0 | 1500 | 15.0 |",
-        "| `--solver paper` | 24 | 900.0 | 1400 |  |",
+    rows = {
+        "proximal": {"solver": {}, "seconds": 60.04, "peak_mib": 1500.2, "times_faster": 15.0},
+        "proximal, precision auto": {
+            "solver": {"network_precision": "bfloat16"},
+            **{"seconds": 30.0, "peak_mib": 1400.0, "times_faster": 30.0},
+        },
+        "paper": {"solver": {}, "seconds": 900.0, "peak_mib": 1400.0, "times_faster": 1.0},
+    }
+    assert publish.whole_table({"slices": 24, "rows": rows}).splitlines()[2:] == [
+        "| proximal (computed in float32) | 24 | 60.0 | 1500 | 15.0 |",
+        "| proximal, precision auto (computed in bfloat16) | 24 | 30.0 | 1400 | 30.0 |",
+        "| paper (computed in float32) | 24 | 900.0 | 1400 | 1.0 |",
     ]
 
 

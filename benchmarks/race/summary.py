@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from .run import METRICS, Row
@@ -44,22 +45,28 @@ def summarize(rows: Mapping[str, Row], adam: Mapping[str, Row], threads: int, ra
     """
     reached = [(row, first_at(row, adam[name]["objective"][-1])) for name, row in rows.items()]
     there = [(row, index) for row, index in reached if index is not None]
+
+    def to_adam(key: str) -> float | None:
+        """Median, a slice that never gets there counting as infinite; None where that is the median."""
+        found = statistics.median(math.inf if index is None else row[key][index] for row, index in reached)
+        return found if math.isfinite(found) else None
+
     total = sum(row["total_seconds"] for row in rows.values())
     inside = sum(row["inside_seconds"] for row in rows.values())
     gflops = sum(row["gflop"] for row in rows.values()) / inside
     result: dict[str, Any] = {
         "slices": len(rows),
         "reached_adam": len(there) / len(rows),
-        "evaluations_to_adam": _median([row["evaluations"][index] for row, index in there]),
+        "evaluations_to_adam": to_adam("evaluations"),
         "evaluations_to_adam_most": max((row["evaluations"][index] for row, index in there), default=None),
-        "seconds_to_adam": _median([row["seconds"][index] for row, index in there]),
-        "evaluations": _median([row["steps"] for row in rows.values()]),
+        "seconds_to_adam": to_adam("seconds"),
+        "evaluations": statistics.median(row["steps"] for row in rows.values()),
         "evaluations_most": max(row["steps"] for row in rows.values()),
-        "forward_passes": _median([row["forwards"] for row in rows.values()]),
-        "backward_passes": _median([row["backwards"] for row in rows.values()]),
-        "seconds": _median([row["total_seconds"] for row in rows.values()]),
-        "objective_over_adam": _median(
-            [row["objective"][-1] / adam[name]["objective"][-1] for name, row in rows.items()]
+        "forward_passes": statistics.median(row["forwards"] for row in rows.values()),
+        "backward_passes": statistics.median(row["backwards"] for row in rows.values()),
+        "seconds": statistics.median(row["total_seconds"] for row in rows.values()),
+        "objective_over_adam": statistics.median(
+            row["objective"][-1] / adam[name]["objective"][-1] for name, row in rows.items()
         ),
         "status": {status: [row["status"] for row in rows.values()].count(status) for status in _statuses(rows)},
         "inside_network": inside / total,
@@ -77,29 +84,30 @@ def summarize(rows: Mapping[str, Row], adam: Mapping[str, Row], threads: int, ra
 def against_adam(rows: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
     """What the proximal solver saves, slice against slice: medians of ratios to all that the published one did.
 
-    Batched Adam may have had fewer of the slices.
+    On a slice where it never reaches the objective of the published one, it saves nothing: the ratio is 0.
 
     Args:
         rows: racer to slice to what it did.
     """
     adam, batched, proximal = rows[ADAM], rows[BATCHED], rows[PROXIMAL]
     reached = {name: first_at(row, adam[name]["objective"][-1]) for name, row in proximal.items()}
-    there = {name: index for name, index in reached.items() if index is not None}
 
-    def ratio(of: Mapping[str, Row], key: str, to: str) -> float | None:
-        return _median([of[name][key] / proximal[name][to][index] for name, index in there.items() if name in of])
+    def ratio(of: Mapping[str, Row], key: str, to: str) -> float:
+        return statistics.median(
+            0.0 if index is None else of[name][key] / proximal[name][to][index] for name, index in reached.items()
+        )
 
     def difference(metric: str) -> float:
         return statistics.fmean(row[metric] - adam[name][metric] for name, row in proximal.items())
 
     return {
         "slices": len(proximal),
-        "reached": len(there) / len(proximal),
+        "reached": sum(index is not None for index in reached.values()) / len(proximal),
         "times_fewer_evaluations": ratio(adam, "steps", "evaluations"),
         "times_faster": ratio(adam, "total_seconds", "seconds"),
         "times_faster_than_batched": ratio(batched, "total_seconds", "seconds"),
-        "times_faster_to_the_end": _median(
-            [adam[name]["total_seconds"] / row["total_seconds"] for name, row in proximal.items()]
+        "times_faster_to_the_end": statistics.median(
+            adam[name]["total_seconds"] / row["total_seconds"] for name, row in proximal.items()
         ),
         "psnr_head_difference": difference("psnr_head"),
         "ssim_head_difference": difference("ssim_head"),
@@ -111,7 +119,3 @@ def against_adam(rows: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
 
 def _statuses(rows: Mapping[str, Row]) -> list[str]:
     return sorted({row["status"] for row in rows.values()})
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None

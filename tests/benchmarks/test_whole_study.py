@@ -17,15 +17,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import whole_study
+from monai_lipcar.networks import has_bfloat16
 
 
-def test_both_solvers_on_the_same_study(tmp_path: Path) -> None:
+def test_solvers_and_precisions_on_the_same_study(tmp_path: Path) -> None:
     chosen = argparse.Namespace(
         output=tmp_path,
         slices=2,
-        solvers=["proximal", "paper"],
+        variants=list(whole_study.VARIANTS),
         options={"max_iterations": 2, "out_of_domain": "ignore"},
         results=tmp_path / "whole_study.json",
     )
@@ -33,15 +35,21 @@ def test_both_solvers_on_the_same_study(tmp_path: Path) -> None:
     whole_study.run(chosen, anatomy)
     written = json.loads(chosen.results.read_text())
     rows = written["rows"]
+    measured = ["proximal", "paper"]
+    if has_bfloat16(torch.device("cpu")):
+        measured.insert(1, "proximal, precision auto")
+        assert rows["proximal, precision auto"]["solver"]["name"] == "proximal"
+    assert list(rows) == measured
     assert [rows[name]["solver"]["name"] for name in ("proximal", "paper")] == ["proximal", "paper"]
+    assert not any("network_precision" in rows[name]["solver"] for name in ("proximal", "paper"))
     assert rows["paper"]["network_evaluations"] == 3
     for row in rows.values():
         assert 0 < row["study_seconds"] < row["seconds"]
         assert row["cpu_seconds"] > 0
         assert 100 < row["peak_mib"] < 20000
-    assert written["times_faster"] == pytest.approx(rows["paper"]["seconds"] / rows["proximal"]["seconds"], rel=5e-3)
+        assert row["times_faster"] == pytest.approx(rows["paper"]["seconds"] / row["seconds"], rel=5e-3)
     residuals = list((tmp_path / "results").glob("*/*/residual.nii.gz"))
-    assert len(residuals) == 2
+    assert len(residuals) == len(measured)
     before = [file.stat().st_mtime_ns for file in residuals]
     assert whole_study.run(chosen, anatomy)["rows"].keys() == rows.keys()
     assert [file.stat().st_mtime_ns for file in residuals] == before

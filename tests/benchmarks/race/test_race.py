@@ -49,10 +49,10 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_race(problems: Problems, tmp_path: Path) -> None:
     chosen = argparse.Namespace(
         output=tmp_path,
-        batched_slices=2,
+        further_slices=1,
         peer_slices=1,
         batch_size=2,
-        bundles=["ph2l_tv"],
+        bundles=["ph2l_tv", "ph2l_gentv"],
         levels=[0.033],
         results=tmp_path / "solver.json",
         image=tmp_path / "solver.png",
@@ -68,7 +68,9 @@ def test_race(problems: Problems, tmp_path: Path) -> None:
         assert math.isfinite(row["psnr_head"])
     assert rows["Adam, slice by slice"]["forward_passes"] == 4
     assert rows["Adam, slice by slice"]["objective_over_adam"] == 1
-    assert set(written["weights"]) == {"ph2l"}
+    assert {row["slices"] for row in written["problems"]["ph2l_gentv"]["0.033"].values()} == {1}
+    assert [row["title"].split(",")[0] for row in written["proximal_map"]] == ["`ph2l_tv`"] * 2 + ["`ph2l_gentv`"] * 2
+    assert set(written["weights"]) == {"ph2l", "pl2h"}
     assert written["deepinv"] is None
     assert (tmp_path / "solver.png").stat().st_size > 1000
 
