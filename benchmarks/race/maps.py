@@ -67,7 +67,7 @@ class MapCall:
 class _Recorder(Prior):
     """A prior that keeps what its proximal map is asked for: image (of a guess, the difference to it) and weight."""
 
-    def __init__(self, prior: TotalVariation, calls: list[tuple[torch.Tensor, float]]) -> None:
+    def __init__(self, prior: Prior, calls: list[tuple[torch.Tensor, float]]) -> None:
         self.prior, self.calls = prior, calls
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
