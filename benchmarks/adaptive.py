@@ -21,8 +21,9 @@ Simulated heads on which nothing else is trained or tested (``benchmarks/adaptiv
    for PH2L, which differs little from it on these heads and costs ten times as much;
 2. whole slices of other heads: the adaptive prior and the four as the bundles compute them.
 
-The four have the alpha that is best for them under the condition, or the closest one, on the small heads; the adaptive
-prior has nothing but the noise that it estimates. Writes ``benchmarks/results/adaptive.json``, with the entry
+The four have the alpha over noise, of the grid, that is best for them under each condition: on whole slices it is
+searched for on these, from that of the closest condition on the small heads on. The adaptive prior has nothing but the
+noise that it estimates. Writes ``benchmarks/results/adaptive.json``, with the entry
 ``adaptive_prior`` for the bundle's ``metadata.json``, and ``docs/images/adaptive.png``. The metrics of every image are
 kept in the output folder as they are computed, so that an interrupted run continues.
 """
@@ -34,7 +35,7 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -145,8 +146,7 @@ def measure(comparison: Comparison, title: str) -> dict[str, Measured]:
     for condition, name in tqdm(list(itertools.product(CALIBRATED, comparison.names)), desc=title):
         curve: Measured = {}
         for approach, ratios in approaches.items():
-            compute = partial(comparison.measure, name, condition, approach, ratios, learned=False)
-            measured = comparison.parts.get(f"{name}, {condition}, {approach}", compute)
+            measured = comparison.measured(name, condition, approach, ratios, learned=False)
             curve |= {name: measured[name] for name in ("sigma", "sigma_pre")} | {approach: measured["rows"]}
         curve["ph2l_gentv"], curve["physics_tv"] = curve["1.0"], curve["0.0"]
         curves[f"{name}, {condition}"] = curve
@@ -199,34 +199,71 @@ def calibrate(output: Path, studies: int) -> dict[str, Any]:
     }
 
 
-def check(output: Path, studies: int, calibrated: Mapping[str, Any]) -> dict[str, Any]:
+def check(output: Path, studies: int, calibrated: Mapping[str, Any], precision: str) -> dict[str, Any]:
     """The second part; see the head of this file."""
-    comparison = Comparison(output / "whole", studies, CHECKED)
-    rows: dict[str, dict[str, list[Row]]] = {condition: {} for condition in UNDER}
-    for condition, name in tqdm(list(itertools.product(UNDER, comparison.names)), desc="whole slices"):
-        for approach, row in five(comparison, name, condition, calibrated).items():
-            rows[condition].setdefault(approach, []).append(row)
+    comparison = Comparison(output / "whole", studies, CHECKED, precision=precision)
     found: dict[str, Any] = {}
-    for condition, measured in rows.items():
-        means = {approach: average(values) for approach, values in measured.items()}
-        best = max(row["ssim_head"] for approach, row in means.items() if approach in FOUR)
+    for condition in tqdm(UNDER, desc="whole slices"):
+        means = {
+            approach: best_of_grid(
+                partial(on_heads, comparison, condition, approach), start_ratio(calibrated, condition, approach)
+            )
+            for approach in FOUR
+        }
+        means["adaptive"] = average(adaptive(comparison, name, condition, calibrated) for name in comparison.names)
+        best = max(means[approach]["ssim_head"] for approach in FOUR)
         found[condition] = {**means, "shortfall": round(best - means["adaptive"]["ssim_head"], 4)}
     return found
 
 
-def five(comparison: Comparison, name: str, condition: str, calibrated: Mapping[str, Any]) -> dict[str, Row]:
-    """Metrics of the four, with the alpha that was best for them on the small heads, and of the adaptive prior."""
+def best_of_grid(measure: Callable[[Sequence[float]], list[Row]], start: float | None) -> Row:
+    """Metrics with the ratio of the grid that has the highest SSIM, and that ratio.
+
+    Args:
+        measure: metrics for some ratios.
+        start: ratio to begin with; the search goes on until both neighbors of the best are known. None where there is
+            no ratio.
+    """
+    if start is None:
+        return measure([0.0])[0]
+    rows: dict[int, Row] = {}
+    best = RATIOS.index(start)
+    while missing := [one for one in (best - 1, best, best + 1) if 0 <= one < len(RATIOS) and one not in rows]:
+        rows |= dict(zip(missing, measure([RATIOS[one] for one in missing]), strict=True))
+        best = max(rows, key=lambda one: rows[one]["ssim_head"])
+    return {**rows[best], "ratio": RATIOS[best]}
+
+
+def on_heads(comparison: Comparison, condition: str, approach: str, ratios: Sequence[float]) -> list[Row]:
+    """Means over the heads of one of the four, for some ratios."""
+    solved = "1.0" if approach == "ph2l_gentv" else approach
+    heads = [comparison.measured(name, condition, solved, ratios)["rows"] for name in comparison.names]
+    return [average(rows) for rows in zip(*heads, strict=True)]
+
+
+def start_ratio(calibrated: Mapping[str, Any], condition: str, approach: str) -> float | None:
+    """The ratio that was best for one of the four on the small heads, under the closest condition; None without one."""
+    ratio: float | None = calibrated["small_heads"][nearest(condition)][approach].get("ratio")
+    return ratio
+
+
+def adaptive(comparison: Comparison, name: str, condition: str, calibrated: Mapping[str, Any]) -> Row:
+    """Metrics of the adaptive prior."""
     entry = calibrated["adaptive_prior"]
     alpha, guess = AlphaRule(**entry["alpha_rule"]), GuessRule(**entry["guess_rule"])
+    compute = partial(comparison.adaptive, name, condition, alpha, guess)
+    row: Row = comparison.parts.get(f"{name}, {condition}, {alpha}, {guess}", compute)
+    return row
+
+
+def five(comparison: Comparison, name: str, condition: str, calibrated: Mapping[str, Any]) -> dict[str, Row]:
+    """Metrics of the four, with the alpha that was best for them on the small heads, and of the adaptive prior."""
     rows = {}
     for approach in FOUR:
-        ratio = calibrated["small_heads"][nearest(condition)][approach].get("ratio", 0.0)
         solved = "1.0" if approach == "ph2l_gentv" else approach
-        compute = partial(comparison.measure, name, condition, solved, [ratio])
-        rows[approach] = comparison.parts.get(f"{name}, {condition}, {approach}, {ratio}", compute)["rows"][0]
-    compute_adaptive = partial(comparison.adaptive, name, condition, alpha, guess)
-    rows["adaptive"] = comparison.parts.get(f"{name}, {condition}, {alpha}, {guess}", compute_adaptive)
-    return rows
+        ratio = start_ratio(calibrated, condition, approach) or 0.0
+        rows[approach] = comparison.measured(name, condition, solved, [ratio])["rows"][0]
+    return {**rows, "adaptive": adaptive(comparison, name, condition, calibrated)}
 
 
 def nearest(condition: str) -> str:
@@ -280,6 +317,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="heads and values")
     parser.add_argument("--studies", type=int, default=2, help="heads of each anatomy")
+    parser.add_argument("--precision", choices=["float32", "auto"], default="float32", help="of PH2L on whole slices")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks" / "results" / "adaptive.json")
     parser.add_argument("--image", type=Path, default=REPOSITORY / "docs" / "images" / "adaptive.png")
     arguments = parser.parse_args()
@@ -287,11 +325,12 @@ def main() -> None:
     content: dict[str, Any] = {
         "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
         "studies_per_anatomy": arguments.studies,
+        "precision": arguments.precision,
         **calibrate(arguments.output, arguments.studies),
     }
     for part in TITLES:
         if part == "whole_slices":
-            content[part] = check(arguments.output, arguments.studies, content)
+            content[part] = check(arguments.output, arguments.studies, content, arguments.precision)
         write_json(arguments.results, content, indent=1)
         draw({title: content[one] for one, title in TITLES.items() if one in content}, arguments.image)
         logger.info("\n%s: %s\n\n%s", part, json.dumps(content["adaptive_prior"]), table(shown(content[part])))

@@ -39,7 +39,7 @@ from .alpha_rules import mean
 from .real_examinations import DONE_ON_WHOLE_VOLUMES
 
 BUNDLE = "ph2l_gentv"
-RATIOS = (0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+RATIOS = (0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.55, 0.75)
 """Alpha over the noise level of low and pre together."""
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
 """Of the end-to-end image in the guess; 1 is PH2L-GenTV."""
@@ -64,6 +64,7 @@ class Comparison:
         studies: heads of each anatomy.
         cohorts: seed and size of these.
         options: of the bundles, where they are not their own.
+        precision: of the learned operator's convolutions, as for :class:`~monai_lipcar.inferers.LIPInferer`.
     """
 
     def __init__(
@@ -72,8 +73,9 @@ class Comparison:
         studies: int,
         cohorts: Mapping[str, tuple[int, dict[str, Any]]],
         options: Mapping[str, Any] | None = None,
+        precision: str = "float32",
     ) -> None:
-        self.learned = Calibration(BUNDLE, output, studies, cohorts, options)
+        self.learned = Calibration(BUNDLE, output, studies, cohorts, options, precision)
         self.physics = Calibration("physics_tv", output, studies, cohorts, options)
         self.inferer = self.learned.inferer
         self.weights = {
@@ -86,7 +88,7 @@ class Comparison:
             "solver": self.inferer.solver.describe(),
             "preprocessing": fingerprint(self.learned.preprocessing),
             "cohorts": json.loads(json.dumps(cohorts)),
-            "grid": [list(RATIOS), list(WEIGHTS)],
+            "precision": precision,
         }
         self.parts = Parts(output / "adaptive.json", key)
 
@@ -124,7 +126,7 @@ class Comparison:
         prior = TotalVariation()
         if approach != "ph2l_tv":
             prior = prior.around(guess.repeat(count, 1, 1, 1))
-        network = (self.learned if learned and approach != "physics_tv" else self.physics).network
+        network = (self.learned if learned and approach != "physics_tv" else self.physics).operator(inputs)
         observed, before = low.repeat(count, 1, 1, 1), pre.repeat(count, 1, 1, 1)
         weights = torch.tensor(alphas).repeat_interleave(len(inputs))
         problem = LearnedInverseProblem(network, observed, prior, weights, before)
@@ -136,6 +138,19 @@ class Comparison:
         inputs = self.learned.inputs(name, study, condition)
         pre, low = (EstimateNoise(0)(inputs[None, :, channel]) for channel in (0, 1))
         return inputs[study["chosen"]], low, pre
+
+    def measured(
+        self, name: str, condition: str, approach: str, ratios: Sequence[float], learned: bool = True
+    ) -> Measured:
+        """:meth:`measure`, each ratio computed once: further ones may be asked for later."""
+        labels = {ratio: f"{name}, {condition}, {approach}, {ratio}" for ratio in ratios}
+        missing = [ratio for ratio in ratios if labels[ratio] not in self.parts.values]
+        if missing:
+            found = self.measure(name, condition, approach, missing, learned)
+            rows = zip(missing, found["rows"], strict=True)
+            self.parts.put({labels[ratio]: {**found, "rows": [row]} for ratio, row in rows})
+        parts = [self.parts.values[label] for label in labels.values()]
+        return {**parts[0], "rows": [row for part in parts for row in part["rows"]]}
 
     def measure(
         self, name: str, condition: str, approach: str, ratios: Sequence[float], learned: bool = True

@@ -25,6 +25,7 @@ from monai.bundle import ConfigParser
 
 from monai_lipcar.bundle import bundle_root, checksum, reported
 from monai_lipcar.data import Study, find_studies, slice_axis
+from monai_lipcar.data.atomic import write_text
 from monai_lipcar.data.phantom import write_cohort
 from monai_lipcar.engines import prepare_study
 from monai_lipcar.inferers import LIPInferer
@@ -190,6 +191,10 @@ class Parts:
     def get(self, name: str, compute: Any) -> Any:
         """The value of this name, computed if it is not there."""
         if name not in self.values:
-            self.values[name] = compute()
-            self.file.write_text(json.dumps({"key": self.key, "values": self.values}), encoding="utf-8")
+            self.put({name: compute()})
         return self.values[name]
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """Keep some values."""
+        self.values |= values
+        write_text(self.file, json.dumps({"key": self.key, "values": self.values}))

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from benchmarks.adaptive import (
     FOUR,
     UNDER,
     best_of_four,
+    best_of_grid,
     draw,
     fit,
     mixtures,
@@ -115,6 +117,26 @@ def test_the_rule_that_falls_short_least_is_found() -> None:
     assert (alpha.ratio, alpha.scale) == (pytest.approx(0.3, abs=0.04), pytest.approx(0.01, rel=0.3))
     _, proportionate = fit(measured, "by the noise, alpha in proportion to it")
     assert worst < 0.005 < proportionate
+
+
+@pytest.mark.parametrize(("right", "start"), [(0.3, 0.3), (0.75, 0.25), (0.07, 0.15), (0.55, 0.75)])
+def test_the_four_are_searched_for_until_both_neighbors_are_worse(right: float, start: float) -> None:
+    asked: list[float] = []
+
+    def measure(ratios: Sequence[float]) -> list[dict[str, float]]:
+        asked.extend(ratios)
+        return [row(0.9, ratio, right) for ratio in ratios]
+
+    assert best_of_grid(measure, start) == {**row(0.9, right, right), "ratio": right}
+    assert len(asked) == len(set(asked))  # each once
+    place = RATIOS.index(right)
+    assert set(RATIOS[max(0, place - 1) : place + 2]) <= set(asked)
+    first, last = sorted((place, RATIOS.index(start)))
+    assert set(asked) == set(RATIOS[max(0, first - 1) : last + 2])
+
+
+def test_without_a_ratio_there_is_nothing_to_search_for() -> None:
+    assert best_of_grid(lambda ratios: [{"ssim_head": 0.5 + ratio} for ratio in ratios], None) == {"ssim_head": 0.5}
 
 
 def test_the_closest_condition() -> None:

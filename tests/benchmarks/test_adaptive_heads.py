@@ -39,6 +39,15 @@ def test_heads_of_another_signal_model(tmp_path: Path, monkeypatch: pytest.Monke
     assert isinstance(other.physics.network.response, torch.nn.Module)
     row = other.measure(name, "noise 0.0", "0.0", [0.1, 0.2], learned=False)["rows"][0]
     assert row["psnr_head"] > 30.0
+    # a ratio more costs no other one again
+    measured = other.measured(name, "noise 0.0", "0.0", [0.1, 0.2], learned=False)
+    assert measured["rows"][0] == row
+    compute, asked = other.measure, []
+    monkeypatch.setattr(other, "measure", lambda *given: asked.append(given[3]) or compute(*given))
+    more = other.measured(name, "noise 0.0", "0.0", [0.1, 0.15, 0.2], learned=False)
+    assert asked == [[0.15]]
+    assert [more["rows"][index] for index in (0, 2)] == measured["rows"]
+    assert (more["sigma"], more["sigma_pre"]) == (measured["sigma"], measured["sigma_pre"])
     assert SpoiledGradientEcho is type(adaptive_heads.OTHER_MODEL.signal_model)
     files = sorted((tmp_path / "other" / "cohorts" / "random" / "data" / name).iterdir())
     times = [file.stat().st_mtime_ns for file in files]
