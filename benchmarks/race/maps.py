@@ -67,7 +67,7 @@ class MapCall:
 class _Recorder(Prior):
     """A prior that keeps what its proximal map is asked for: image (of a guess, the difference to it) and weight."""
 
-    def __init__(self, prior: TotalVariation, calls: list[tuple[torch.Tensor, float]]) -> None:
+    def __init__(self, prior: Prior, calls: list[tuple[torch.Tensor, float]]) -> None:
         self.prior, self.calls = prior, calls
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
@@ -100,7 +100,6 @@ def maps_of_solve(title: str, problem: LearnedInverseProblem, side: int, solver:
         side: the middle of the images is taken, this large at most.
         solver: solves it.
     """
-    assert isinstance(problem.prior, TotalVariation)
     calls: list[tuple[torch.Tensor, float]] = []
     prior = _Recorder(problem.prior, calls)
     recorded = LearnedInverseProblem(problem.operator, problem.observed, prior, problem.alpha, problem.pre)
