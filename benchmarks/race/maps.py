@@ -100,7 +100,6 @@ def maps_of_solve(title: str, problem: LearnedInverseProblem, side: int, solver:
         side: the middle of the images is taken, this large at most.
         solver: solves it.
     """
-    assert isinstance(problem.prior, TotalVariation)
     calls: list[tuple[torch.Tensor, float]] = []
     prior = _Recorder(problem.prior, calls)
     recorded = LearnedInverseProblem(problem.operator, problem.observed, prior, problem.alpha, problem.pre)

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import adaptive
 from benchmarks.adaptive import (
     BY_THE_NOISE,
     CALIBRATED,
@@ -35,6 +37,7 @@ from benchmarks.adaptive import (
 from benchmarks.adaptive_heads import METRICS, RATIOS, WEIGHTS, average
 from monai_lipcar.problem import AlphaRule, GuessRule
 
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "adaptive.json"
 SIGMAS = dict(zip(UNDER, (0.006, 0.012, 0.022, 0.033, 0.044, 0.066, 0.022), strict=True))
 PRE = 0.005
 
@@ -117,6 +120,29 @@ def test_the_rule_that_falls_short_least_is_found() -> None:
     assert (alpha.ratio, alpha.scale) == (pytest.approx(0.3, abs=0.04), pytest.approx(0.01, rel=0.3))
     _, proportionate = fit(measured, "by the noise, alpha in proportion to it")
     assert worst < 0.005 < proportionate
+
+
+@pytest.mark.slow
+def test_whole_slices_have_the_best_ratio_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    condition = "noise 0.033"
+    monkeypatch.setattr(adaptive, "CHECKED", {"random": (6502, {"shape": (64, 64, 4)})})
+    monkeypatch.setattr(adaptive, "UNDER", (condition,))
+    calibrated = json.loads(RESULTS.read_text(encoding="utf-8"))
+    found = adaptive.check(tmp_path, 1, calibrated, "float32")[condition]
+    assert list(found) == [*FOUR, "adaptive", "shortfall"]
+    assert "ratio" not in found["nn_pl2h"]
+    kept = json.loads((tmp_path / "whole" / "adaptive.json").read_text())["values"]
+    for approach, solved in {"ph2l_tv": "ph2l_tv", "ph2l_gentv": "1.0", "physics_tv": "physics_tv"}.items():
+        tried = {
+            ratio: kept[label]["rows"][0]["ssim_head"]
+            for ratio in RATIOS
+            if (label := f"random-0001, {condition}, {solved}, {ratio}") in kept
+        }
+        place = RATIOS.index(found[approach]["ratio"])
+        assert set(RATIOS[max(0, place - 1) : place + 2]) <= set(tried)
+        assert found[approach]["ssim_head"] == pytest.approx(max(tried.values()), abs=1e-4)
+    best = max(found[approach]["ssim_head"] for approach in FOUR)
+    assert found["shortfall"] == pytest.approx(best - found["adaptive"]["ssim_head"], abs=1e-4)
 
 
 @pytest.mark.parametrize(("right", "start"), [(0.3, 0.3), (0.75, 0.25), (0.07, 0.15), (0.55, 0.75)])
