@@ -75,6 +75,8 @@ def main() -> None:
             denoiser,
         )
     try:
+        if "report" in arguments.stages:
+            reproduction.check_denoiser(chosen, denoiser)  # before hours of computation
         splits = reproduction.write_cohorts(chosen)
         if arguments.weights != "shipped" and "training" in arguments.stages:
             training.train(chosen, denoiser)

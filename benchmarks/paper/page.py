@@ -197,9 +197,8 @@ def _precision(cells: Sequence[Cell]) -> str:
     columns += ["mean change (dB)", "enhancement recovery: greatest change", "mean change"]
     rows = []
     keys = ("cohort", "protocol", "noise_level", "row", "alpha")
-    for where in (
-        dict(zip(keys, key, strict=True)) for key in dict.fromkeys(tuple(c[k] for k in keys) for c in chosen)
-    ):
+    for values in dict.fromkeys(tuple(cell[key] for key in keys) for cell in chosen):
+        where = dict(zip(keys, values, strict=True))
         name = f"{where['cohort']}, `{where['protocol']}`, {where['noise_level']:g}: {ROWS[where['row']]}"
         entry = [name, f"{where['alpha']:.2g}", _count(chosen, **where, column="mean")]
         for metric in ("ssim_head", "psnr_head", "enhancement_recovery"):

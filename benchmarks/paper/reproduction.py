@@ -33,7 +33,7 @@ from .protocols import protocols
 from .settings import RESULTS, Settings
 from .slices import Slices, load_sections
 
-__all__ = ["Reproduction", "share_of", "to_json", "write_cohorts"]
+__all__ = ["Reproduction", "check_denoiser", "share_of", "to_json", "write_cohorts"]
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("monai_lipcar", "torch", "monai", "numpy", "scikit-image", "bm3d")
@@ -42,6 +42,21 @@ PACKAGES = ("monai_lipcar", "torch", "monai", "numpy", "scikit-image", "bm3d")
 def write_cohorts(settings: Settings) -> dict[str, Split]:
     """Write what is missing of all cohorts; returns their splits."""
     return {entry.anatomy: cohort.write(entry, settings) for entry in settings.cohorts}
+
+
+def check_denoiser(settings: Settings, denoiser: str) -> None:
+    """Whether a report may replace what is published: its page speaks of the denoiser.
+
+    Raises:
+        LipcarError: what is published was made with another one.
+    """
+    file = settings.results / RESULTS
+    published = json.loads(file.read_text(encoding="utf-8"))["denoiser"] if file.is_file() else denoiser
+    if published != denoiser:
+        raise LipcarError(
+            f"{file} was made with the denoiser {published}, this run has {denoiser}: it would replace numbers that it "
+            f"cannot be compared with. Install {published} and run with --denoiser {published}, or move the file away"
+        )
 
 
 class Reproduction:
@@ -88,10 +103,10 @@ class Reproduction:
         """Write results, figures and page from what is finished.
 
         Raises:
-            LipcarError: what is published there was made with another denoiser, which the page speaks of.
+            LipcarError: what is published there was made with another denoiser.
         """
+        check_denoiser(self.settings, self.denoiser)
         content = self.content()
-        self._check_denoiser()
         folder = self.settings.results
         write_text(folder / RESULTS, to_json(content))
         write_text(folder / "paper.csv", tables.to_csv(content))
@@ -102,16 +117,6 @@ class Reproduction:
         measured = sum(cell["ours"] is not None for cell in cells)
         logger.info("%d of %d cells are measured: %s", measured, len(cells), folder / RESULTS)
         logger.info("%d figures: %s; page: %s", len(drawn), self.settings.images, self.settings.page)
-
-    def _check_denoiser(self) -> None:
-        file = self.settings.results / RESULTS
-        published = json.loads(file.read_text(encoding="utf-8"))["denoiser"] if file.is_file() else self.denoiser
-        if published != self.denoiser:
-            raise LipcarError(
-                f"{file} was made with the denoiser {published}, this run has {self.denoiser}: it would replace "
-                f"numbers that it cannot be compared with. Install {published} and run with --denoiser {published}, "
-                "or move the file away"
-            )
 
     def content(self) -> dict[str, Any]:
         """What ``paper.json`` says."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -164,29 +165,23 @@ def _table(
 
 def _precision(plan: Plan) -> Iterator[Cell]:
     """What the lower precision of rows of the whole test set changes, on the slices that have both."""
-    for anatomy in plan.anatomies:
-        for protocol in plan.protocols:
-            for rule in RULES:
-                for level in plan.settings.main_levels:
-                    for name in APPROACHES:
-                        job = plan.job(anatomy, protocol, level, name, rule)
-                        lower = None if job is None else plan.on_test_set(job)
-                        if job is None or lower is None or lower.precision == job.precision:
-                            continue
-                        place = {
-                            **{"table": "precision", "cohort": anatomy, "section": "test", "protocol": protocol},
-                            **{"noise_level": level, "alpha_rule": rule, "alpha": job.alpha},
-                            **{"precision": lower.precision, "row": name},
-                        }
-                        exact, found = plan.evaluator.rows(job), plan.evaluator.rows(lower)
-                        for metric in PRECISION_METRICS:
-                            changes = [
-                                found[slice_][metric] - row[metric]
-                                for slice_, row in exact.items()
-                                if metric in row and metric in found.get(slice_, {})
-                            ]
-                            if changes:
-                                values = {"greatest": max(map(abs, changes)), "mean": statistics.fmean(changes)}
-                                for column, value in values.items():
-                                    cell = {**place, "column": column, "metric": metric}
-                                    yield {**cell, "ours": round(value, 5), "n": len(changes)}
+    for anatomy, protocol, rule, level, name in itertools.product(
+        plan.anatomies, plan.protocols, RULES, plan.settings.main_levels, APPROACHES
+    ):
+        job = plan.job(anatomy, protocol, level, name, rule)
+        if job is None or (lower := plan.on_test_set(job)) == job:
+            continue
+        place = {
+            **{"table": "precision", "cohort": anatomy, "section": "test", "protocol": protocol},
+            **{"noise_level": level, "alpha_rule": rule, "alpha": job.alpha},
+            **{"precision": lower.precision, "row": name},
+        }
+        exact, found = plan.evaluator.rows(job), plan.evaluator.rows(lower)
+        both = [(row, found[slice_name]) for slice_name, row in exact.items() if slice_name in found]
+        for metric in PRECISION_METRICS:
+            changes = [other[metric] - row[metric] for row, other in both if metric in row and metric in other]
+            if changes:
+                values = {"greatest": max(map(abs, changes)), "mean": statistics.fmean(changes)}
+                for column, value in values.items():
+                    cell = {**place, "column": column, "metric": metric}
+                    yield {**cell, "ours": round(value, 5), "n": len(changes)}
