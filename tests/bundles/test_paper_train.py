@@ -97,7 +97,7 @@ def test_nothing_is_done_to_the_data(operator: str, dataset: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("operator", ["h2l", "ph2l"])
 def test_the_low_dose_is_denoised_only_if_asked(operator: str, dataset: Path, tmp_path: Path) -> None:
-    parser = parsed(operator, dataset, tmp_path, denoise="bm3d")
+    parser = parsed(operator, dataset, tmp_path, denoise="nlm")
     (step,) = (
         step
         for step in parser.get_parsed_content("volume_preprocessing").transforms
