@@ -39,6 +39,8 @@ CROP = ("RandSpatialCropd",)
 
 CONFIGURED: dict[str, dict[str, Any]] = {
     "recommended": {},
+    "recommended, seed 1": {"seed": 1},
+    "recommended, seed 2": {"seed": 2},
     "paper's: all of its choices": {
         **{"skeleton": "none", "dropout": {0.5}, "l1_weight": 0.0, "learning_rate": 1e-4},
         **{"random": (), "studies": ("fixed-rat-1",)},
@@ -114,6 +116,7 @@ def configured(operator: str, variant: Variant, arguments: Namespace) -> dict[st
             for step in config.get_parsed_content("train#preprocessing").transforms
             if (name := type(step).__name__).startswith("Rand")
         ),
+        "seed": config.get_parsed_content("train#dataloader").sampler.seed,
         "studies": tuple(study.study_id for study in config.get_parsed_content("train#dataset#studies")),
     }
 
@@ -126,7 +129,8 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(("operator", "name"), ALL)
 def test_a_variant_changes_what_it_names(operator: str, name: str, arguments: Namespace) -> None:
-    recommended = {"dropout": set(), "l1_weight": 5.0, "learning_rate": RATE, "studies": IDS, **RECOMMENDED[operator]}
+    recommended = {"dropout": set(), "l1_weight": 5.0, "learning_rate": RATE, "studies": IDS, "seed": 0}
+    recommended |= RECOMMENDED[operator]
     changed = {**CONFIGURED, **OF_OPERATOR[operator]}[name]
     assert all(recommended[key] != value for key, value in changed.items())
     assert configured(operator, variants(operator)[name], arguments) == {**recommended, **changed}
