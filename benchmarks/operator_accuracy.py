@@ -276,7 +276,7 @@ def train(config: ConfigParser, variant: Variant, steps: int) -> torch.nn.Module
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor or (lambda step: 1.0))
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(variant.ema)) if variant.ema else None
     loader = config.get_parsed_content("train#dataloader")
-    infer = AutocastInferer()
+    infer = AutocastInferer(enabled=False)  # float32: rows of one table may come from several machines
     network.train()
     if not variant.activation:
         network.activation = torch.nn.Identity()
