@@ -14,7 +14,7 @@
 
 Simulates a head of 24 slices of 256x256 that no training has seen, and runs ``python -m monai.bundle run`` on it in a
 process of its own for each, from the command to the files, start-up included. ``--precision auto`` is left out where
-the device has no instructions for bfloat16. What is finished is kept in the output
+the device is not faster in bfloat16. What is finished is kept in the output
 folder, so that an interrupted run goes on with what is missing; a new folder starts anew. Writes
 ``benchmarks/results/whole_study.json``, which ``docs/solvers.md`` shows after ``benchmarks/publish.py``. With
 ``--slices`` the study has only its middle slices, which the published solver needs less time for.
@@ -50,7 +50,7 @@ from monai_lipcar.data.atomic import write_json  # noqa: E402
 from monai_lipcar.data.geometry import slice_axis, take_slices  # noqa: E402
 from monai_lipcar.data.output import write_volume  # noqa: E402
 from monai_lipcar.data.phantom import write_cohort  # noqa: E402
-from monai_lipcar.networks import has_bfloat16  # noqa: E402
+from monai_lipcar.networks import has_fast_bfloat16  # noqa: E402
 
 BUNDLE = "ph2l_gentv"
 VARIANTS: dict[str, dict[str, str]] = {
@@ -130,8 +130,8 @@ def run(chosen: argparse.Namespace, anatomy: tuple[str, dict[str, Any]] = ANATOM
     content: dict[str, Any] = {**settings, "rows": {}}
     for variant in chosen.variants:
         options = VARIANTS[variant]
-        if options["precision"] == "auto" and not has_bfloat16(torch.device(chosen.options.get("device", "cpu"))):
-            logger.warning("%s: left out, this device has no instructions for bfloat16", variant)
+        if options["precision"] == "auto" and not has_fast_bfloat16(torch.device(chosen.options.get("device", "cpu"))):
+            logger.warning("%s: left out, this device is not faster in bfloat16", variant)
             continue
         key = {"format": FORMAT, **options, "anatomy": list(anatomy), "torch": torch.__version__, **settings}
         row = parts.find(key)

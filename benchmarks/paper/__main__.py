@@ -27,7 +27,7 @@ import torch
 
 from monai_lipcar.errors import LipcarError
 from monai_lipcar.log import quiet_readers
-from monai_lipcar.networks import has_bfloat16
+from monai_lipcar.networks import has_fast_bfloat16
 
 from . import reproduction, settings, shipping, training
 from .protocols import default_denoiser
@@ -65,8 +65,8 @@ def main() -> None:
         go_on=arguments.go_on,
         test_set_precision=arguments.test_set_precision,
     )
-    if chosen.test_set_precision == "bfloat16" and not has_bfloat16(torch.device(chosen.device)):
-        parser.error("--test-set-precision bfloat16: this device has no instructions for it; use float32")
+    if chosen.test_set_precision == "bfloat16" and not has_fast_bfloat16(torch.device(chosen.device)):
+        parser.error("--test-set-precision bfloat16: this device is not faster in it; use float32")
     denoiser = arguments.denoiser or default_denoiser()
     if denoiser != "bm3d":
         logging.getLogger("benchmarks.paper").warning(

@@ -27,7 +27,7 @@ from monai.inferers import Inferer
 from torch import nn
 
 from monai_lipcar.data.atomic import write_json, write_text
-from monai_lipcar.networks import has_bfloat16, save_weights
+from monai_lipcar.networks import has_fast_bfloat16, save_weights
 
 __all__ = [
     "AutocastInferer",
@@ -65,7 +65,7 @@ class AutocastInferer(Inferer):
         inputs = inputs.as_subclass(torch.Tensor)
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        enabled = self.enabled and has_bfloat16(inputs.device)
+        enabled = self.enabled and has_fast_bfloat16(inputs.device)
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=enabled):
             return network(inputs, *args, **kwargs).float()
 
@@ -230,7 +230,7 @@ class FinalWeights:
 
     def _precision(self) -> str:
         device = next(self.network.parameters()).device
-        return "bfloat16" if self.record.get("amp") and has_bfloat16(device) else "float32"
+        return "bfloat16" if self.record.get("amp") and has_fast_bfloat16(device) else "float32"
 
 
 def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Mapping[str, Any]]) -> None:

@@ -132,7 +132,7 @@ class LIPInferer(Inferer):
         memory_budget_gib: for what the network keeps for its gradient, which a forward pass of one slice measures. One
             slice is solved whatever it needs.
         precision: of the forward operator's convolutions while the problem is solved. ``"auto"``: bfloat16 where the
-            device has instructions for it and the slice with most signal shows that it changes the output little, see
+            device is faster in it and the slice with most signal shows that it changes the output little, see
             :func:`~monai_lipcar.networks.in_bfloat16`; the record's solver then says so. Everything else is in float32,
             the residual that is reported included.
         compiled: compile the forward operator, see :func:`~monai_lipcar.networks.compile_operator`.

@@ -16,7 +16,7 @@ from .compiled import compile_operator
 from .inference import prepare_for_inversion
 from .losses import SSIML1Loss
 from .operator import DoseOperator, Skeleton
-from .precision import Bfloat16Operator, has_bfloat16, in_bfloat16
+from .precision import Bfloat16Operator, has_fast_bfloat16, in_bfloat16
 from .weights import file_sha256, load_weights, save_weights
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "Skeleton",
     "compile_operator",
     "file_sha256",
-    "has_bfloat16",
+    "has_fast_bfloat16",
     "in_bfloat16",
     "load_weights",
     "prepare_for_inversion",

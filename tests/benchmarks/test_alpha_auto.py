@@ -26,7 +26,7 @@ from benchmarks import alpha_auto, alpha_heads, alpha_rules
 from benchmarks.alpha_heads import CONDITIONS, Calibration, Parts
 from benchmarks.alpha_rules import at, best, fit, fit_all, losses, of_rule, summary
 from benchmarks.paper.alphas import scheduled
-from monai_lipcar.networks import has_bfloat16
+from monai_lipcar.networks import has_fast_bfloat16
 from monai_lipcar.problem import AlphaRule
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "alpha_auto.json"
@@ -150,7 +150,7 @@ def test_other_studies_are_only_judged(tmp_path: Path, monkeypatch: pytest.Monke
     row = found["conditions"]["all"]
     assert set(row) == {"best_psnr_head", "auto", "auto_worst", "default", "schedule"}
     (one,) = found["curves"].values()
-    assert one["precision"] == ("bfloat16" if has_bfloat16(torch.device("cpu")) else "float32")
+    assert one["precision"] == ("bfloat16" if has_fast_bfloat16(torch.device("cpu")) else "float32")
     assert [alpha for alpha, _, _ in one["rows"]] == [0.02, 0.005]
     (chosen,) = found["chosen"].values()
     assert chosen["alpha"] == pytest.approx(0.3 * one["sigma"])

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from benchmarks import whole_study
-from monai_lipcar.networks import has_bfloat16
+from monai_lipcar.networks import has_fast_bfloat16
 
 
 def test_solvers_and_precisions_on_the_same_study(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_solvers_and_precisions_on_the_same_study(tmp_path: Path) -> None:
     written = json.loads(chosen.results.read_text())
     rows = written["rows"]
     measured = ["proximal", "paper"]
-    if has_bfloat16(torch.device("cpu")):
+    if has_fast_bfloat16(torch.device("cpu")):
         measured.insert(1, "proximal, precision auto")
         assert rows["proximal, precision auto"]["solver"]["name"] == "proximal"
     assert list(rows) == measured

@@ -63,12 +63,14 @@ KEYS = ["pre", "low", "high"]
     [
         (True, {"avx512_bf16": True}, torch.bfloat16),
         (True, {"bf16": True, "sve_bf16": False}, torch.bfloat16),
+        (True, {"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        (True, {"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, torch.float32),  # slower in it
         (True, {"avx2": True, "avx512_f": True, "avx512_bf16": False}, torch.float32),  # would imitate it, slowly
         (False, {"avx512_bf16": True}, torch.float32),
     ],
 )
 def test_autocast_inferer_computes_in_bfloat16_where_there_is_one_and_returns_float32(
-    enabled: bool, capabilities: dict[str, bool], computed_in: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    enabled: bool, capabilities: dict[str, bool | str], computed_in: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     inner: list[torch.dtype] = []
