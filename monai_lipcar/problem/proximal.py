@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,8 @@ _LARGEST_CHANGE = 10.0
 """Of the step size, from one step to the next."""
 _STEPS = (1e-9, 1e9)
 """Where the objective says nothing about the step size, this keeps float32 from overflow."""
+_KEPT = 0.8
+"""Share of a voxel's curvature that counts at the next point."""
 _NEGLIGIBLE = 1e-6
 """Share of the first objective below which an objective counts as zero: what float32 resolves."""
 
@@ -52,8 +54,10 @@ class ProximalSolver:
 
     and evaluates the network there once. The metric M is diagonal: the problem's
     :meth:`~monai_lipcar.problem.LearnedInverseProblem.curvature`, as a fifth of the dose moves the low dose little in
-    weakly enhancing tissue and much where the signal saturates, and one step cannot suit both. The step size
-    :math:`\tau` is the shorter one of Barzilai and Borwein in that metric; the first, :math:`\|\Psi(x) - y\|^2 /
+    weakly enhancing tissue and much where the signal saturates, and one step cannot suit both. It may change abruptly,
+    as where the signal equation is no longer followed, in noisy air among others, and such voxels would go back and
+    forth between the two sides: where the curvature is less than at the point before, M keeps 0.8 of that. The step
+    size :math:`\tau` is the shorter one of Barzilai and Borwein in that metric; the first, :math:`\|\Psi(x) - y\|^2 /
     \|\nabla f(x)\|_{M^{-1}}^2`, is right for an operator that multiplies, and costs nothing. A trial may be worse
     than the last point, but not worse than the worst of the last ``memory`` ones (Grippo, Lampariello and Lucidi);
     one that is goes back to the best point, with a shorter step. The image returned is the best seen. The proximal
@@ -290,6 +294,8 @@ class ProximalSolver:
         faulty = ~(reached.exact.isfinite() & sum_per_sample(reached.gradient).isfinite())
         limit = samples.recent.amax(dim=1) - _SUFFICIENT * trial.squared / step
         accepted = ~faulty & (reached.exact <= limit)
+        kept = torch.maximum(reached.metric.nan_to_num(0.0, 0.0, 0.0), _KEPT * point.metric)
+        reached, formerly_best = replace(reached, metric=kept), replace(samples.best, metric=kept)
 
         # accepted: the shorter step of Barzilai and Borwein, where the curvature along the change is positive. The
         # longer one is rejected often where the curvature differs much between voxels (the signal equation)
@@ -305,12 +311,12 @@ class ProximalSolver:
         back = torch.where(at_best, shorter, 0.5 * samples.best_step)
 
         better = accepted & (reached.exact <= samples.best.exact)
-        best = _where(better, reached, samples.best)
+        best = _where(better, reached, formerly_best)
         recent = torch.cat([samples.recent[:, 1:], reached.exact[:, None]], dim=1)
         monotone = samples.best.exact[:, None].expand_as(recent)
         return _Samples(
             index=samples.index,
-            point=_where(accepted, reached, samples.best),
+            point=_where(accepted, reached, formerly_best),
             step=torch.where(accepted, onward, back).clamp(*_STEPS),
             best=best,
             best_step=torch.where(better, onward, torch.where(accepted, samples.best_step, back)),
@@ -320,7 +326,7 @@ class ProximalSolver:
             rejections=torch.where(accepted | ~at_best, 0, samples.rejections + 1),
             longest=torch.where(accepted, torch.maximum(samples.longest, longer).clamp(*_STEPS), samples.longest),
             lengthened=torch.zeros_like(faulty),
-            uneven=samples.uneven | (samples.lengthened & ~accepted),
+            uneven=samples.uneven | (samples.lengthened & ~better),
             faulty=faulty,
         )
 
@@ -344,7 +350,7 @@ class _Samples:
     lengthened: torch.Tensor
     """Whether the trial is that of the longer step."""
     uneven: torch.Tensor
-    """Whether a longer step was rejected where a short one left little to gain: the curvature differs much."""
+    """Whether a longer step was no better where a short one left little to gain: the curvature differs much."""
     faulty: torch.Tensor
     """Whether the last trial was not finite."""
 
