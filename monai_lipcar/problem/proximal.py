@@ -38,8 +38,6 @@ _LARGEST_CHANGE = 10.0
 """Of the step size, from one step to the next."""
 _STEPS = (1e-9, 1e9)
 """Where the objective says nothing about the step size, this keeps float32 from overflow."""
-_KEPT = 0.8
-"""Share of a voxel's curvature that counts at the next point."""
 _NEGLIGIBLE = 1e-6
 """Share of the first objective below which an objective counts as zero: what float32 resolves."""
 
@@ -56,12 +54,13 @@ class ProximalSolver:
     :meth:`~monai_lipcar.problem.LearnedInverseProblem.curvature`, as a fifth of the dose moves the low dose little in
     weakly enhancing tissue and much where the signal saturates, and one step cannot suit both. It may change abruptly,
     as where the signal equation is no longer followed, in noisy air among others, and such voxels would go back and
-    forth between the two sides: where the curvature is less than at the point before, M keeps 0.8 of that. The step
-    size :math:`\tau` is the shorter one of Barzilai and Borwein in that metric; the first, :math:`\|\Psi(x) - y\|^2 /
-    \|\nabla f(x)\|_{M^{-1}}^2`, is right for an operator that multiplies, and costs nothing. A trial may be worse
-    than the last point, but not worse than the worst of the last ``memory`` ones (Grippo, Lampariello and Lucidi);
-    one that is goes back to the best point, with a shorter step. The image returned is the best seen. The proximal
-    map is solved to a duality gap of a tenth of the last decrease, from the dual of the step before.
+    forth between the two sides: where the curvature is less than ``curvature_kept`` times what M was at the point
+    before, M is that. The step size :math:`\tau` is the shorter one of Barzilai and Borwein in that metric; the first,
+    :math:`\|\Psi(x) - y\|^2 / \|\nabla f(x)\|_{M^{-1}}^2`, is right for an operator that multiplies, and costs
+    nothing. A trial may be worse than the last point, but not worse than the worst of the last ``memory`` ones (Grippo,
+    Lampariello and Lucidi); one that is goes back to the best point, with a shorter step. The image returned is the
+    best seen. The proximal map is solved to a duality gap of a tenth of the last decrease, from the dual of the step
+    before.
 
     The problem is not convex. What can be certified is that the image is *stationary to* a tolerance: that the convex
     model of the objective there,
@@ -95,6 +94,7 @@ class ProximalSolver:
         tolerance: predicted decrease over objective at which a sample is done.
         max_prox_iterations: cap on the steps of each proximal map.
         memory: objectives that a trial is compared with; 1 makes the objective decrease in every step.
+        curvature_kept: share of the metric that counts at the next point, in [0, 1]; 0: the curvature of each point.
 
     Source: Wright, Nowak and Figueiredo, IEEE TSP 2009 (SpaRSA); Bonettini et al., arXiv 1605.03791 (inexact proximal
     maps by a primal-dual gap).
@@ -111,7 +111,12 @@ class ProximalSolver:
     """
 
     def __init__(
-        self, max_iterations: int = 30, tolerance: float = 1e-3, max_prox_iterations: int = 100, memory: int = 4
+        self,
+        max_iterations: int = 30,
+        tolerance: float = 1e-3,
+        max_prox_iterations: int = 100,
+        memory: int = 4,
+        curvature_kept: float = 0.8,
     ) -> None:
         if max_iterations < 1:
             raise ValueError(f"max_iterations: expected at least 1, got {max_iterations}")
@@ -121,10 +126,13 @@ class ProximalSolver:
             raise ValueError(
                 f"max_prox_iterations and memory: expected at least 1, got {max_prox_iterations} and {memory}"
             )
+        if not 0 <= curvature_kept <= 1:
+            raise ValueError(f"curvature_kept: expected a number between 0 and 1, got {curvature_kept}")
         self.max_iterations = max_iterations
         self.tolerance = tolerance
         self.max_prox_iterations = max_prox_iterations
         self.memory = memory
+        self.curvature_kept = curvature_kept
 
     def describe(self) -> dict[str, Any]:
         """Name and settings, for the record of a result."""
@@ -134,6 +142,7 @@ class ProximalSolver:
             "tolerance": self.tolerance,
             "max_prox_iterations": self.max_prox_iterations,
             "memory": self.memory,
+            "curvature_kept": self.curvature_kept,
         }
 
     def solve(
@@ -294,7 +303,7 @@ class ProximalSolver:
         faulty = ~(reached.exact.isfinite() & sum_per_sample(reached.gradient).isfinite())
         limit = samples.recent.amax(dim=1) - _SUFFICIENT * trial.squared / step
         accepted = ~faulty & (reached.exact <= limit)
-        kept = torch.maximum(reached.metric.nan_to_num(0.0, 0.0, 0.0), _KEPT * point.metric)
+        kept = torch.maximum(reached.metric.nan_to_num(0.0, 0.0, 0.0), self.curvature_kept * point.metric)
         reached, formerly_best = replace(reached, metric=kept), replace(samples.best, metric=kept)
 
         # accepted: the shorter step of Barzilai and Borwein, where the curvature along the change is positive. The

@@ -31,7 +31,6 @@ from monai_lipcar.problem import (
     Solution,
     TotalVariation,
     prox_tv,
-    proximal,
 )
 
 CERTIFICATE = {
@@ -166,7 +165,7 @@ def test_curvature_that_differs_much_does_not_stop_early(brightest: float, seed:
     assert (capped.objective[:, -1] <= 1.01 * adam.objective[:, -1]).all()
 
 
-def test_air_that_goes_back_and_forth_across_the_end_of_the_signal_equation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_air_that_goes_back_and_forth_across_the_end_of_the_signal_equation() -> None:
     pre, high = torch.full((4, 1, 64, 64), 0.005), torch.full((4, 1, 64, 64), 0.005)
     pre[..., 16:48, 16:48], high[..., 16:48, 16:48] = 0.3, 0.5
     operator, noise = SignalEquationOperator(0.2), torch.randn(pre.shape, generator=torch.Generator().manual_seed(0))
@@ -175,8 +174,7 @@ def test_air_that_goes_back_and_forth_across_the_end_of_the_signal_equation(monk
     solution = ProximalSolver(max_iterations=60).solve(problem, observed)
     assert solution.status == ("converged",) * 4
     assert max(solution.iterations) <= 20
-    monkeypatch.setattr(proximal, "_KEPT", 0.0)  # the curvature of each point alone
-    other = ProximalSolver(max_iterations=60).solve(problem, observed)
+    other = ProximalSolver(max_iterations=60, curvature_kept=0.0).solve(problem, observed)
     assert max(other.iterations) >= 40
     assert bool((solution.objective[:, -1] <= 1.001 * other.objective[:, -1]).all())
 
@@ -201,7 +199,7 @@ def test_record() -> None:
         "name": "proximal",
         "max_iterations": 5,
         "tolerance": 1e-3,
-        "max_prox_iterations": 100,
+        **{"max_prox_iterations": 100, "curvature_kept": 0.8},
         "memory": 4,
     }
 
@@ -381,6 +379,7 @@ def test_a_prior_of_ones_own() -> None:
         ({"tolerance": -1.0}, "tolerance: expected a number that is not negative, got -1.0"),
         ({"tolerance": float("nan")}, "tolerance: expected a number that is not negative, got nan"),
         ({"memory": 0}, "max_prox_iterations and memory: expected at least 1, got 100 and 0"),
+        ({"curvature_kept": 1.5}, "curvature_kept: expected a number between 0 and 1, got 1.5"),
     ],
 )
 def test_settings_that_cannot_be_used(options: dict[str, Any], message: str) -> None:
