@@ -34,6 +34,8 @@ _INNER = 0.1
 _INNER_FLOOR = 0.3
 """The same relative to the decrease that ends the solve: less is of no use."""
 _MAX_REJECTIONS = 8
+_SHORTEST = 0.05
+"""Of the first longer step of Barzilai and Borwein: a few uneven voxels would make the shorter ones vanish."""
 _LARGEST_CHANGE = 10.0
 """Of the step size, from one step to the next."""
 _STEPS = (1e-9, 1e9)
@@ -94,7 +96,7 @@ class ProximalSolver:
         tolerance: predicted decrease over objective at which a sample is done.
         max_prox_iterations: cap on the steps of each proximal map.
         memory: objectives that a trial is compared with; 1 makes the objective decrease in every step.
-        curvature_kept: share of the metric that counts at the next point, in [0, 1]; 0: the curvature of each point.
+        curvature_kept: share of M that counts at the next point, in [0, 1]; 0: the curvature of each point.
 
     Source: Wright, Nowak and Figueiredo, IEEE TSP 2009 (SpaRSA); Bonettini et al., arXiv 1605.03791 (inexact proximal
     maps by a primal-dual gap).
@@ -136,14 +138,8 @@ class ProximalSolver:
 
     def describe(self) -> dict[str, Any]:
         """Name and settings, for the record of a result."""
-        return {
-            "name": "proximal",
-            "max_iterations": self.max_iterations,
-            "tolerance": self.tolerance,
-            "max_prox_iterations": self.max_prox_iterations,
-            "memory": self.memory,
-            "curvature_kept": self.curvature_kept,
-        }
+        settings = ("max_iterations", "tolerance", "max_prox_iterations", "memory", "curvature_kept")
+        return {"name": "proximal", **{name: getattr(self, name) for name in settings}}
 
     def solve(
         self, problem: LearnedInverseProblem, initial: ImageBatch, callback: Callable[[], None] | None = None
@@ -181,6 +177,7 @@ class ProximalSolver:
             dual=None,
             decrease=first.exact,
             rejections=torch.zeros(size, dtype=torch.int64, device=start.device),
+            shortest=torch.zeros_like(first.exact),
             longest=torch.zeros_like(first.exact),
             lengthened=torch.zeros(size, dtype=torch.bool, device=start.device),
             uneven=torch.zeros(size, dtype=torch.bool, device=start.device),
@@ -219,10 +216,10 @@ class ProximalSolver:
                 )
                 if not len(left):
                     break
-                samples, trial = _select(samples, left), _select(trial, left)
+                samples, trial, enough = _select(samples, left), _select(trial, left), enough[left]
                 current = problem.select(samples.index)
             reached = evaluate(current, trial.image, trial.prior)
-            samples = self._decide(samples, trial, reached)
+            samples = self._decide(samples, trial, reached, enough)
             history.append(history[-1].index_copy(0, samples.index, samples.point.objective))
             if callback is not None:
                 callback()
@@ -297,14 +294,13 @@ class ProximalSolver:
                 ended[row] = "max_iterations"
         return ended
 
-    def _decide(self, samples: _Samples, trial: Trial, reached: Point) -> _Samples:
+    def _decide(self, samples: _Samples, trial: Trial, reached: Point, enough: PerSample) -> _Samples:
         """Accept the trials that are good enough, and choose the next step of every sample."""
         point, step = samples.point, samples.step
         faulty = ~(reached.exact.isfinite() & sum_per_sample(reached.gradient).isfinite())
         limit = samples.recent.amax(dim=1) - _SUFFICIENT * trial.squared / step
         accepted = ~faulty & (reached.exact <= limit)
-        kept = torch.maximum(reached.metric.nan_to_num(0.0, 0.0, 0.0), self.curvature_kept * point.metric)
-        reached, formerly_best = replace(reached, metric=kept), replace(samples.best, metric=kept)
+        reached = replace(reached, metric=torch.maximum(reached.metric, self.curvature_kept * point.metric))
 
         # accepted: the shorter step of Barzilai and Borwein, where the curvature along the change is positive. The
         # longer one is rejected often where the curvature differs much between voxels (the signal equation)
@@ -312,7 +308,8 @@ class ProximalSolver:
         along = sum_per_sample((reached.image - point.image) * bend)
         spectral = torch.where(along > 0, along / sum_per_sample(bend.square() / point.metric), _LARGEST_CHANGE * step)
         longer = torch.where(along > 0, trial.squared / along, _LARGEST_CHANGE * step)
-        onward = spectral.clamp(step / _LARGEST_CHANGE, step * _LARGEST_CHANGE)
+        shortest = torch.where(samples.shortest > 0, samples.shortest, _SHORTEST * longer)
+        onward = spectral.clamp(step / _LARGEST_CHANGE, step * _LARGEST_CHANGE).maximum(shortest)
         # rejected: what the curvature of the fidelity between the two points asks for
         curvature = 2.0 * (reached.fidelity - point.fidelity - trial.slope)
         shorter = (trial.squared / curvature).nan_to_num(0.0).clamp(0.1 * step, 0.5 * step)
@@ -320,22 +317,24 @@ class ProximalSolver:
         back = torch.where(at_best, shorter, 0.5 * samples.best_step)
 
         better = accepted & (reached.exact <= samples.best.exact)
-        best = _where(better, reached, formerly_best)
+        elsewhere = better & (samples.best.exact - reached.exact > enough)  # than where longer steps gained nothing
+        best = _where(better, reached, samples.best)
         recent = torch.cat([samples.recent[:, 1:], reached.exact[:, None]], dim=1)
         monotone = samples.best.exact[:, None].expand_as(recent)
         return _Samples(
             index=samples.index,
-            point=_where(accepted, reached, formerly_best),
+            point=_where(accepted, reached, samples.best),
             step=torch.where(accepted, onward, back).clamp(*_STEPS),
             best=best,
             best_step=torch.where(better, onward, torch.where(accepted, samples.best_step, back)),
             recent=torch.where(accepted[:, None], recent, torch.where(at_best[:, None], samples.recent, monotone)),
             dual=trial.dual,
-            decrease=torch.where(accepted, trial.decrease.clamp_min(0.0), samples.decrease),
+            decrease=trial.decrease.clamp_min(0.0).where(accepted, samples.decrease),
             rejections=torch.where(accepted | ~at_best, 0, samples.rejections + 1),
+            shortest=torch.where(accepted, shortest, samples.shortest),
             longest=torch.where(accepted, torch.maximum(samples.longest, longer).clamp(*_STEPS), samples.longest),
             lengthened=torch.zeros_like(faulty),
-            uneven=samples.uneven | (samples.lengthened & ~better),
+            uneven=(samples.uneven & ~elsewhere) | (samples.lengthened & ~better),
             faulty=faulty,
         )
 
@@ -354,6 +353,8 @@ class _Samples:
     decrease: PerSample
     """That the last accepted step was predicted to make."""
     rejections: torch.Tensor
+    shortest: PerSample
+    """Shorter ones are only taken after a rejection; 0 before the first accepted step."""
     longest: PerSample
     """The longer step of Barzilai and Borwein."""
     lengthened: torch.Tensor
