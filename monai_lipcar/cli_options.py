@@ -158,7 +158,7 @@ Solver = Annotated[SolverName | None, typer.Option(help="Of an inverse problem; 
 Precision = Annotated[
     PrecisionName | None,
     typer.Option(
-        help="Of the network that is inverted; auto: bfloat16 where the device has it and it is accurate enough; by "
+        help="Of the network that is inverted; auto: bfloat16 where it is faster and accurate enough; by "
         "default float32."
     ),
 ]

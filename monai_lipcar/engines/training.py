@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class AutocastInferer(Inferer):
-    """Run the network in bfloat16 where the device has it, and return float32.
+    """Run the network in bfloat16 where the device is faster in it, and return float32.
 
     MONAI's trainers switch autocast on for CUDA only. bfloat16 has float32's range, so gradients need no scaling, and
     the same code serves CPU and GPU.
