@@ -25,8 +25,8 @@ The same losses follow on whole slices of other studies, which no rule was fitte
 (``benchmarks/publish.py`` puts it there). Every curve is kept in the output folder, so that an interrupted run
 continues. ``--refit`` fits the rules to the curves in the results file and computes nothing else.
 
-Learned operators compute in bfloat16 where the device is faster in it and the output changes little (``--precision``); every
-curve says what it was computed in. The error of the operator is measured in the same way.
+Learned operators compute in bfloat16 where the device is faster in it and the output changes little (``--precision``);
+every curve says what it was computed in. The error of the operator is measured in the same way.
 """
 
 from __future__ import annotations
