@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -134,20 +136,19 @@ def test_neighboring_slices_inform_each_other() -> None:
     high[:, :, 12:18, 12:18] = 0.6
     with torch.no_grad():
         low = SlicewiseOperator(network)(torch.cat([pre, high], dim=1))
-    noise = torch.randn(pre.shape, generator=torch.Generator().manual_seed(1))
-    inputs = torch.cat([pre, low + 0.01 * noise], dim=1)
-    errors = []
-    for across in (True, False):
+    errors = {True: 0.0, False: 0.0}
+    for seed, across in itertools.product((2, 3), (True, False)):
+        noise = torch.randn(pre.shape, generator=torch.Generator().manual_seed(seed))
         rule = AlphaRule(operator_error=0.002, kappa=0.5)
         options = {"guess": "pre", "alpha_rule": rule, "across_slices": across, "progress": False}
         inferer = LIPInferer("auto", solver=ProximalSolver(), **options)  # type: ignore[arg-type]
         with torch.inference_mode():
-            result = inferer(inputs, network)
+            result = inferer(torch.cat([pre, low + 0.01 * noise], dim=1), network)
         assert inferer.record is not None
         assert set(inferer.record.status) == {"converged"}
-        errors.append(float((result - high).square().mean()))
-    assert errors[0] < 0.95 * errors[1]
-    assert errors[1] < 0.2 * float((low - high).square().mean())
+        errors[across] += float((result - high).square().mean()) / 2
+    assert errors[True] < 0.9 * errors[False]
+    assert errors[False] < 0.2 * float((low - high).square().mean())
 
 
 def test_slices_that_come_without_a_volume_stay_alone() -> None:
