@@ -57,9 +57,9 @@ class ProximalSolver:
     weakly enhancing tissue and much where the signal saturates, and one step cannot suit both. It may change abruptly,
     as where the signal equation is no longer followed, in noisy air among others, and such voxels would go back and
     forth between the two sides: where the curvature is less than ``curvature_kept`` times what M was at the point
-    before, M is that. The step size :math:`\tau` is the shorter one of Barzilai and Borwein in that metric; the first,
-    :math:`\|\Psi(x) - y\|^2 / \|\nabla f(x)\|_{M^{-1}}^2`, is right for an operator that multiplies, and costs
-    nothing. A trial may be worse than the last point, but not worse than the worst of the last ``memory`` ones (Grippo,
+    before, M is that. The step size :math:`\tau` is the shorter one of Barzilai and Borwein in that metric, but no less
+    than a twentieth of the first longer one unless a trial was refused; the first, :math:`\|\Psi(x) - y\|^2 /
+    \|\nabla f(x)\|_{M^{-1}}^2`, is right for an operator that multiplies, and costs nothing. A trial may be worse than the last point, but not worse than the worst of the last ``memory`` ones (Grippo,
     Lampariello and Lucidi); one that is goes back to the best point, with a shorter step. The image returned is the
     best seen. The proximal map is solved to a duality gap of a tenth of the last decrease, from the dual of the step
     before.
@@ -73,8 +73,8 @@ class ProximalSolver:
     Delta grows with :math:`\tau`, and a short step sees little of what is left where the metric does not know that
     the curvature differs much between voxels. So :math:`\tau` is at least the longest step of Barzilai and Borwein
     (the longer of the two) of the solve: a proximal map, no evaluation. Where that predicts more, it is tried; where
-    the objective there is worse, the short step decides, and the last ``memory`` points must lie within the tolerance
-    as well.
+    the objective there is worse, the short step decides (until one gains more than the tolerance), and the last
+    ``memory`` points must lie within the tolerance as well.
 
     Each sample of the batch has its own step, rules and end, and leaves the batch when it is done. The certificate of
     the image returned, each (B,):
