@@ -59,10 +59,10 @@ class ProximalSolver:
     forth between the two sides: where the curvature is less than ``curvature_kept`` times what M was at the point
     before, M is that. The step size :math:`\tau` is the shorter one of Barzilai and Borwein in that metric, but no less
     than a twentieth of the first longer one unless a trial was refused; the first, :math:`\|\Psi(x) - y\|^2 /
-    \|\nabla f(x)\|_{M^{-1}}^2`, is right for an operator that multiplies, and costs nothing. A trial may be worse than the last point, but not worse than the worst of the last ``memory`` ones (Grippo,
-    Lampariello and Lucidi); one that is goes back to the best point, with a shorter step. The image returned is the
-    best seen. The proximal map is solved to a duality gap of a tenth of the last decrease, from the dual of the step
-    before.
+    \|\nabla f(x)\|_{M^{-1}}^2`, is right for an operator that multiplies, and costs nothing. A trial may be worse
+    than the last point, but not worse than the worst of the last ``memory`` ones (Grippo, Lampariello and Lucidi);
+    one that is goes back to the best point, with a shorter step. The image returned is the best seen. The proximal
+    map is solved to a duality gap of a tenth of the last decrease, from the dual of the step before.
 
     The problem is not convex. What can be certified is that the image is *stationary to* a tolerance: that the convex
     model of the objective there,
