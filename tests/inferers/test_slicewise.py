@@ -137,7 +137,7 @@ def test_neighboring_slices_inform_each_other() -> None:
     with torch.no_grad():
         low = SlicewiseOperator(network)(torch.cat([pre, high], dim=1))
     errors = {True: 0.0, False: 0.0}
-    for seed, across in itertools.product((2, 3), (True, False)):
+    for seed, across in itertools.product((1, 2, 3), (True, False)):
         noise = torch.randn(pre.shape, generator=torch.Generator().manual_seed(seed))
         rule = AlphaRule(operator_error=0.002, kappa=0.5)
         options = {"guess": "pre", "alpha_rule": rule, "across_slices": across, "progress": False}
@@ -146,7 +146,7 @@ def test_neighboring_slices_inform_each_other() -> None:
             result = inferer(torch.cat([pre, low + 0.01 * noise], dim=1), network)
         assert inferer.record is not None
         assert set(inferer.record.status) == {"converged"}
-        errors[across] += float((result - high).square().mean()) / 2
+        errors[across] += float((result - high).square().mean()) / 3
     assert errors[True] < 0.9 * errors[False]
     assert errors[False] < 0.2 * float((low - high).square().mean())
 

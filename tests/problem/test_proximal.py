@@ -168,8 +168,9 @@ def test_record() -> None:
         "name": "proximal",
         "max_iterations": 5,
         "tolerance": 1e-3,
-        **{"max_prox_iterations": 100, "curvature_kept": 0.8},
+        "max_prox_iterations": 100,
         "memory": 4,
+        "curvature_kept": 0.8,
     }
 
 
