@@ -46,7 +46,7 @@ from benchmarks.race.peer import load_deepinv, peer_racers  # noqa: E402
 from benchmarks.race.problems import Problems  # noqa: E402
 from benchmarks.race.racers import Racer, own_racers  # noqa: E402
 from benchmarks.race.run import LEVELS, Race, Row  # noqa: E402
-from benchmarks.race.summary import ADAM, against_adam, summarize  # noqa: E402
+from benchmarks.race.summary import ADAM, FREE, against_adam, summarize  # noqa: E402
 from monai_lipcar.data.atomic import write_json  # noqa: E402
 from monai_lipcar.problem import ProximalSolver  # noqa: E402
 
@@ -105,7 +105,7 @@ def run(chosen: argparse.Namespace, problems: Problems) -> dict[str, Any]:
             threads = torch.get_num_threads()
             content["alpha"].setdefault(bundle, {})[f"{level:g}"] = problems.alpha(bundle, level)
             content["problems"].setdefault(bundle, {})[f"{level:g}"] = {
-                name: summarize(done, rows[ADAM], threads, rate) for name, done in rows.items()
+                name: summarize(done, rows[ADAM], threads, rate, name in FREE) for name, done in rows.items()
             }
             content["against_adam"].setdefault(bundle, {})[f"{level:g}"] = against_adam(rows)
             chosen.results.parent.mkdir(parents=True, exist_ok=True)

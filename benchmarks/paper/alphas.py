@@ -16,9 +16,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-__all__ = ["CLEAN", "NOISIEST", "NOISIEST_LEVEL", "RULES", "best_alpha", "scheduled"]
+__all__ = ["CLEAN", "NOISIEST", "NOISIEST_LEVEL", "RULES", "SWEEP_RULES", "best_alpha", "scheduled"]
 
 RULES = ("schedule", "validation")
+SWEEP_RULES = (*RULES, "auto")
+"""Of the noise sweep: there every slice gets an alpha of its own as well, as by ``--alpha auto`` of the bundles."""
 CLEAN, NOISIEST, NOISIEST_LEVEL = 6e-3, 0.1, 0.099
 """The authors' code: ten values from 6e-3 to 0.1, evenly spaced in their logarithm, the fourth one at noise 0.033."""
 

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from monai_lipcar.bundle import bundle_root, checksum, find_weights, make_solver, reported
+from monai_lipcar.bundle import alpha_rule, bundle_root, checksum, find_weights, make_solver, reported
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.networks import Bfloat16Operator, prepare_for_inversion
 from monai_lipcar.physics import linear_extrapolation
-from monai_lipcar.problem import LearnedInverseProblem, TotalVariation
+from monai_lipcar.problem import AlphaRule, LearnedInverseProblem, TotalVariation
 
 from .protocols import Protocol
 from .settings import OPERATORS, Settings
@@ -127,6 +127,22 @@ class Networks:
             raise ConfigurationError(f"bundle {bundle}: expected a number as the default alpha, got {alpha!r}")
         return float(alpha)
 
+    def alpha_rule(self, approach: str) -> AlphaRule | None:
+        """What ``--alpha auto`` chooses by; None where it was not measured for these weights, or alpha is searched for.
+
+        Args:
+            approach: key of :data:`APPROACHES`, an inverse problem.
+        """
+        details = APPROACHES[approach]
+        assert details.bundle is not None
+        weights = self.weights(details.networks[0]) if details.networks else None
+        try:
+            found = alpha_rule("auto", bundle_root(details.bundle), self.dose_fraction(), weights)
+        except ConfigurationError:
+            return None
+        rule = AlphaRule(**(found or {}))
+        return None if rule.ratio is None else rule
+
     def solver(self, bundle: str) -> Any:
         """The solver that a bundle ships with."""
         config = self.config(bundle)
@@ -138,7 +154,7 @@ class Networks:
         pre: torch.Tensor,
         observed: torch.Tensor,
         protocol: Protocol,
-        alpha: float | None = None,
+        alpha: float | torch.Tensor | None = None,
         precision: str = "float32",
     ) -> torch.Tensor:
         """The full-dose images of one approach.
@@ -148,7 +164,7 @@ class Networks:
             pre: (B, 1, H, W).
             observed: same shape.
             protocol: where ``observed`` comes from.
-            alpha: weight of the prior; inverse problems need it.
+            alpha: weight of the prior, one or one for each image; inverse problems need it.
             precision: ``"float32"``, or ``"bfloat16"`` for the convolutions of the forward operator.
 
         Returns:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from monai_lipcar.data.fingerprint import fingerprint
 from monai_lipcar.errors import LipcarError
 from monai_lipcar.metrics import study_metrics
 from monai_lipcar.networks import file_sha256
+from monai_lipcar.problem import AlphaRule
+from monai_lipcar.transforms import EstimateNoise
 
 from .approaches import APPROACHES, Networks
 from .parts import Parts
@@ -50,7 +52,7 @@ class Job:
         protocol: how the data come about.
         level: noise level.
         approach: key of :data:`APPROACHES`.
-        alpha: weight of the prior, None where there is none.
+        alpha: weight of the prior, or what it follows from in each slice; None where there is no prior.
         precision: that the operator of the inverse problem computes in.
     """
 
@@ -59,7 +61,7 @@ class Job:
     protocol: Protocol
     level: float
     approach: str
-    alpha: float | None = None
+    alpha: float | AlphaRule | None = None
     precision: str = "float32"
 
     @property
@@ -138,7 +140,8 @@ class Evaluator:
 
     def rows(self, job: Job | OperatorJob, names: Sequence[str] | None = None) -> Rows:
         """Finished rows; with ``names`` those of these slices, or none where one of them is missing."""
-        found: Rows = self.parts.find(self.key(job))
+        key = self.key(job)
+        found: Rows = {**self._of_former_solver(key), **self.parts.find(key)}
         if names is None:
             return found
         return {name: found[name] for name in names} if all(name in found for name in names) else {}
@@ -151,8 +154,8 @@ class Evaluator:
     def run(self, job: Job | OperatorJob, names: Sequence[str], advance: Callable[[float], None] | None = None) -> None:
         """Compute the rows that are missing; after every batch they are on disk."""
         slices = self.slices[job.anatomy][job.section]
-        rows, missing = self.rows(job), self.missing(job, names)
-        key = self.key(job)
+        key, missing = self.key(job), self.missing(job, names)
+        rows: Rows = self.parts.find(key)
         denoised = (job.member if isinstance(job, OperatorJob) else job.protocol.member) == "denoised"
         for start in range(0, len(missing), self.settings.batch_size):
             batch = missing[start : start + self.settings.batch_size]
@@ -186,16 +189,26 @@ class Evaluator:
             "protocol": job.protocol.key(),
             "approach": job.approach,
             "guess": approach.guess,
-            "alpha": job.alpha,
+            "alpha": asdict(job.alpha) if isinstance(job.alpha, AlphaRule) else job.alpha,
             "solver": solver,
             "weights": weights,
         }
+
+    def _of_former_solver(self, key: dict[str, Any]) -> Rows:
+        """Published rows of the solver before it kept the curvature, which ``go_on`` takes: the page says how near."""
+        solver = key.get("solver") or {}
+        if not self.settings.go_on or "curvature_kept" not in solver:
+            return {}
+        former = {name: value for name, value in solver.items() if name != "curvature_kept"}
+        return self.parts.find({**key, "solver": former})
 
     def images(self, job: Job, samples: Sequence[Sample]) -> torch.Tensor:
         """The approach's images of some slices, (B, 1, H, W)."""
         observed = torch.stack([job.protocol.observe(sample, job.level, self.settings.seed) for sample in samples])
         pre = torch.stack([sample["pre"] for sample in samples])
-        return self.networks.image(job.approach, pre, observed, job.protocol, job.alpha, job.precision)
+        rule = job.alpha
+        alpha = torch.tensor([alpha_of(rule, image) for image in observed]) if isinstance(rule, AlphaRule) else rule
+        return self.networks.image(job.approach, pre, observed, job.protocol, alpha, job.precision)
 
     def _compute(self, job: Job | OperatorJob, samples: list[Sample], names: list[str]) -> Rows:
         if isinstance(job, OperatorJob):
@@ -230,3 +243,10 @@ class Evaluator:
     def _recipe(self, cohort: Cohort) -> list[str]:
         record = self.settings.output / "cohorts" / cohort.anatomy / "cohort.json"
         return [file_sha256(record), fingerprint(preprocessing(), source=False)]
+
+
+def alpha_of(rule: AlphaRule, image: torch.Tensor) -> float:
+    """Alpha of a slice (1, H, W) by its noise, which is estimated from nothing but the slice."""
+    alpha = rule.alpha(EstimateNoise(0)(image[None]))
+    assert alpha is not None
+    return alpha

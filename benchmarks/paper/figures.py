@@ -42,6 +42,7 @@ ERROR_LIMIT = 0.15
 """End of the color scale of the errors: the largest, of enhancement that is missed, would hide all others."""
 ZOOM = 56
 """Side of the square around a lesion, in pixels."""
+RULE_LINES = {"validation": "-", "schedule": "--", "auto": ":"}
 CELL_METRICS = {"ssim_head": "SSIM, head", "ssim": "SSIM, whole image"}
 
 
@@ -117,7 +118,7 @@ def _operators(plan: Plan, folder: Path) -> list[Path]:
 
 
 def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> list[Path]:
-    """Figure 7: SSIM against the noise level; alpha chosen on validation slices solid, of the schedule dashed."""
+    """Figure 7: SSIM against the noise level, alpha in three ways."""
     figure = _figure(10, 7.5)
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
     drawn = 0
@@ -126,7 +127,7 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
             place = axes[row, column]
             for approach, details in APPROACHES.items():
                 # what has no alpha stands under the schedule
-                rules = ("schedule",) if details.bundle is None else ("validation", "schedule")
+                rules = ("schedule",) if details.bundle is None else tuple(RULE_LINES)
                 for rule in rules:
                     points = [
                         (cell["noise_level"], cell["ours"])
@@ -138,7 +139,8 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
                     drawn += len(points)
                     first = rule == rules[0]
                     look = {"color": COLORS[approach], "marker": MARKERS[approach], "linewidth": 1.4, "markersize": 5}
-                    look |= {"label": details.label} if first else {"linestyle": "--", "markerfacecolor": "none"}
+                    line = "-" if first else RULE_LINES[rule]
+                    look |= {"label": details.label} if first else {"linestyle": line, "markerfacecolor": "none"}
                     if approach == "nn_pl2h":  # would be hidden under LIP-PH2L-GenTV, which follows it under noise
                         look |= {"markerfacecolor": "none", "markersize": 9, "zorder": 3}
                     place.plot([level for level, _ in points], [value for _, value in points], **look)
@@ -152,7 +154,7 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
         return []
     figure.suptitle(
         f"{anatomy}: mean over {len(plan.names(anatomy, count=plan.settings.sweep_slices))} test slices; "
-        "solid: alpha chosen on validation slices, dashed: of the schedule"
+        "solid: alpha chosen on validation slices, dashed: of the schedule, dotted: by the noise of the slice"
     )
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)

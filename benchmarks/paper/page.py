@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.publish import fill
 from monai_lipcar.data.atomic import write_text
 
+from .alphas import SWEEP_RULES
 from .approaches import APPROACHES, OPERATORS
 from .settings import REPOSITORY, Settings
 
@@ -220,9 +221,11 @@ def _noise(cells: Sequence[Cell]) -> str:
     levels = sorted({cell["noise_level"] for cell in chosen})
     rows = []
     for row, details in APPROACHES.items():
-        for rule in ("schedule", "validation") if details.bundle else ("schedule",):
+        for rule in SWEEP_RULES if details.bundle else ("schedule",):
             name = f"{ROWS[row]}, {rule}" if details.bundle else ROWS[row]
             where = {"row": row, "alpha_rule": rule, "column": "all"}
+            if rule == "auto" and _find(chosen, "ssim_head", **where) is None:
+                continue  # a bundle without a rule
             values = [_value(chosen, "ssim_head", **where, noise_level=level) for level in levels]
             rows.append([name, *(value.split(" ±")[0] for value in values)])
     return _markdown(["SSIM in the head at noise", *(f"{level:g}" for level in levels)], rows)

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from monai_lipcar.problem import AlphaRule
+
 from .alphas import best_alpha, scheduled
 from .approaches import APPROACHES, OPERATORS
 from .evaluation import Evaluator, Job, OperatorJob, Rows
@@ -67,6 +69,9 @@ class Plan:
             yield f"validation, {title}", self._validation(known, protocols)
             for rule in ("schedule", "validation"):
                 yield f"sweep, {rule}, {title}", self._tasks(rule, levels, self.settings.sweep_slices, protocols)
+        for protocol in both:
+            tasks = self._tasks("auto", self.settings.levels, self.settings.sweep_slices, (protocol,))
+            yield f"sweep, auto, {protocol}", tasks
         for rule in ("validation", "schedule"):
             for protocol in both:
                 yield f"test set, {rule}, {protocol}", self._tasks(rule, main, None, (protocol,))
@@ -82,11 +87,14 @@ class Plan:
                 return None
         return Job(anatomy, section, self.protocols[protocol], level, approach, alpha)
 
-    def alpha(self, approach: str, protocol: str, level: float, rule: str) -> float | None:
+    def alpha(self, approach: str, protocol: str, level: float, rule: str) -> float | AlphaRule | None:
         """Alpha of an inverse problem by one of the rules; None while the validation is not finished.
 
-        By validation, alpha between two levels that it was chosen at is interpolated linearly in the noise level.
+        By validation, alpha between two levels that it was chosen at is interpolated linearly in the noise level. With
+        ``"auto"`` it follows from each slice, by a rule that not every bundle has.
         """
+        if rule == "auto":
+            return self.evaluator.networks.alpha_rule(approach)
         if rule == "schedule":
             return self._scheduled(approach, level)
         levels = self.settings.alpha_levels

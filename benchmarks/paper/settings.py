@@ -78,7 +78,8 @@ class Settings:
         device: torch device.
         test_set_precision: ``"float32"``, or ``"bfloat16"``: the operators of the inverse problems compute in it on the
             whole test set. Sweep and choice of alpha are in float32 either way.
-        go_on: take the published rows that were computed from the same data, weights and settings as they are.
+        go_on: take the published rows that were computed from the same data, weights and settings as they are; those of
+            the solver before it kept the curvature count.
     """
 
     output: Path

@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .alphas import RULES
+from .alphas import RULES, SWEEP_RULES
 from .approaches import APPROACHES, OPERATORS
 from .evaluation import Job, OperatorJob, Rows
 from .plan import Plan
@@ -132,6 +132,7 @@ def _approaches(plan: Plan) -> Iterator[Cell]:
                 for level in plan.settings.main_levels:
                     jobs, names = plan.comparison(anatomy, protocol, level, rule)
                     yield from _table("table 3", plan, jobs, names, anatomy, protocol, rule, level, GROUPS)
+            for rule in SWEEP_RULES:
                 for level in plan.settings.levels:
                     jobs = {name: plan.job(anatomy, protocol, level, name, rule) for name in APPROACHES}
                     yield from _table("figure 7", plan, jobs, subset, anatomy, protocol, rule, level, {"all": None})
@@ -154,7 +155,7 @@ def _table(
         rows = _rows(plan, job, names)
         place = {
             **{"table": table, "cohort": anatomy, "section": "test", "protocol": protocol, "noise_level": level},
-            **{"alpha_rule": rule, "alpha": None if job is None else job.alpha, "row": row},
+            **{"alpha_rule": rule, "alpha": None if job is None or rule == "auto" else job.alpha, "row": row},
         }
         if job is not None and job.precision != "float32":
             place["precision"] = job.precision

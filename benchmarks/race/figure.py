@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .run import Row
-from .summary import ADAM, BATCHED, PROXIMAL
+from .summary import ADAM, BATCHED, FREE, PROXIMAL
 
 __all__ = ["curve", "draw"]
 
@@ -38,7 +38,7 @@ def curve(rows: Mapping[str, Row], best: Mapping[str, float], start: Mapping[str
 
     Args:
         rows: slice to what one racer did.
-        best: slice to the smallest objective that any racer saw.
+        best: slice to the smallest objective of an image in [0, 1] that any racer saw.
         start: slice to the objective of the observed image.
         key: what is spent, ``"evaluations"`` or ``"seconds"``.
 
@@ -58,6 +58,9 @@ def curve(rows: Mapping[str, Row], best: Mapping[str, float], start: Mapping[str
 def draw(races: Mapping[str, Rows], file: Path) -> None:
     """Draw a row of two panels for each race.
 
+    Dashed are iterates that may leave [0, 1], as far as they are above the best image there; a circle is the image that
+    they end with.
+
     Args:
         races: title to rows.
         file: PNG to write.
@@ -70,14 +73,26 @@ def draw(races: Mapping[str, Rows], file: Path) -> None:
     panels = figure.subplots(len(races), 2, squeeze=False, sharey=True)
     for axes, (title, racers) in zip(panels, races.items(), strict=True):
         best: dict[str, float] = {}
-        for rows in racers.values():
+        for racer, rows in racers.items():
             for name, row in rows.items():
-                best[name] = min(best.get(name, float("inf")), *row["objective"])
+                best[name] = min(best.get(name, float("inf")), *row["objective"][-1 if racer in FREE else 0 :])
         start = {name: row["objective"][0] for name, row in racers[PROXIMAL].items()}
         for key, panel in zip(("evaluations", "seconds"), axes, strict=True):
             for racer, rows in racers.items():
-                spent, median = curve(rows, best, start, key)
-                panel.plot(spent, np.maximum(median, LOWEST), label=racer, color=COLORS[racer])
+                if racer not in FREE:
+                    spent, median = curve(rows, best, start, key)
+                    panel.plot(spent, np.maximum(median, LOWEST), label=racer, color=COLORS[racer])
+                    continue
+                before = {
+                    name: {**row, **{of: row[of][:-1] for of in ("objective", key)}} for name, row in rows.items()
+                }
+                spent, median = curve(before, best, start, key)
+                panel.plot(spent, np.where(median > LOWEST, median, np.nan), "--", color=COLORS[racer])
+                ends = [(row["objective"][-1] - best[name]) / (start[name] - best[name]) for name, row in rows.items()]
+                end = max(float(np.median(ends)), LOWEST)
+                panel.plot(
+                    np.median([row[key][-1] for row in rows.values()]), end, "o", label=racer, color=COLORS[racer]
+                )
             panel.set(xscale="log", yscale="log", xlabel="network evaluations" if key == "evaluations" else "s / slice")
             panel.set_title(title, fontsize=10)
         axes[0].set_ylabel("relative objective, median")

@@ -19,22 +19,33 @@ from typing import Any
 
 from .run import METRICS, Row
 
-__all__ = ["ADAM", "BATCHED", "PROXIMAL", "against_adam", "first_at", "summarize"]
+__all__ = ["ADAM", "BATCHED", "FREE", "PROXIMAL", "against_adam", "first_at", "summarize"]
 
 ADAM, BATCHED, PROXIMAL = "Adam, slice by slice", "Adam, batched", "ProximalSolver"
+FREE = (ADAM, BATCHED)
+"""Their iterates may leave [0, 1], where objectives are lower than those of any image; only the last one is clipped."""
+
+ROUNDING = 1e-5
+"""Relative: the same steps on one slice and on several at a time end with objectives that differ by less."""
 
 
-def first_at(row: Row, target: float) -> int | None:
-    """Index of the first point with an objective of at most the target.
+def first_at(row: Row, target: float, free: bool = False) -> int | None:
+    """Index of the first image in [0, 1] with an objective of at most the target; only the last where all are free.
 
     Example:
         >>> first_at({"objective": [3.0, 2.0, 1.0]}, 2.0), first_at({"objective": [3.0, 2.0]}, 1.0)
         (1, None)
+        >>> first_at({"objective": [3.0, 1.0, 2.0]}, 2.0, free=True)
+        2
     """
-    return next((index for index, value in enumerate(row["objective"]) if value <= target), None)
+    first = len(row["objective"]) - 1 if free else 0
+    enough = target + ROUNDING * abs(target)
+    return next((index for index, value in enumerate(row["objective"]) if index >= first and value <= enough), None)
 
 
-def summarize(rows: Mapping[str, Row], adam: Mapping[str, Row], threads: int, rate: float) -> dict[str, Any]:
+def summarize(
+    rows: Mapping[str, Row], adam: Mapping[str, Row], threads: int, rate: float, free: bool = False
+) -> dict[str, Any]:
     """One racer at one noise level.
 
     Args:
@@ -42,8 +53,9 @@ def summarize(rows: Mapping[str, Row], adam: Mapping[str, Row], threads: int, ra
         adam: slice to what the published solver did, whose last objective is the target.
         threads: that the racer could use.
         rate: matrix products' GFLOP/s on this machine.
+        free: only the last point of each row is an image in [0, 1] (:data:`FREE`).
     """
-    reached = [(row, first_at(row, adam[name]["objective"][-1])) for name, row in rows.items()]
+    reached = [(row, first_at(row, adam[name]["objective"][-1], free)) for name, row in rows.items()]
     there = [(row, index) for row, index in reached if index is not None]
 
     def to_adam(key: str) -> float | None:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 
 from benchmarks.paper import tables, theory, training, training_cohort
@@ -33,6 +34,9 @@ from monai_lipcar.data import load_datalist
 from monai_lipcar.errors import LipcarError
 from monai_lipcar.networks import DoseOperator, save_weights
 from monai_lipcar.options import check_options
+from monai_lipcar.physics import add_gaussian_noise
+from monai_lipcar.problem import AlphaRule
+from monai_lipcar.transforms import EstimateNoise
 
 METRICS = ("ssim_head", "psnr_head", "ssim", "psnr")  # that every slice has, whether anything enhances or not
 
@@ -122,6 +126,56 @@ def test_the_baselines_are_what_they_say(reproduction: Reproduction) -> None:
     assert reproduction.evaluator.images(low, [sample])[0].equal(sample["low"])
     expected = sample["pre"] + 5 * (sample["low"] - sample["pre"])
     assert reproduction.evaluator.images(linear, [sample])[0].allclose(expected, atol=1e-5)
+
+
+def test_alpha_by_the_noise_of_each_slice(reproduction: Reproduction) -> None:
+    evaluator, plan = reproduction.evaluator, reproduction.plan
+    job = plan.job("random", "hospital", 0.033, "physics_tv", "auto")
+    assert job is not None
+    assert isinstance(job.alpha, AlphaRule)
+    names = plan.names("random")
+    noisy, noisier = (
+        {**sample, "low": add_gaussian_noise(sample["low"], level, torch.Generator().manual_seed(0))}
+        for sample, level in zip(reproduction.slices["random"]["test"].load(names), (0.01, 0.08), strict=True)
+    )
+    images = evaluator.images(replace(job, level=0.0), [noisy, noisier])
+    alphas = [job.alpha.alpha(EstimateNoise(0)(sample["low"][None])) for sample in (noisy, noisier)]
+    assert alphas[1] > 1.5 * alphas[0]  # type: ignore[operator]
+    for alpha, sample, image in zip(alphas, (noisy, noisier), images, strict=True):
+        assert evaluator.images(replace(job, level=0.0, alpha=alpha), [sample])[0].allclose(image, atol=1e-5)
+    keys = [evaluator.key(replace(job, alpha=alpha)) for alpha in (job.alpha, replace(job.alpha, ratio=0.1), 0.1)]
+    assert len({json.dumps(key) for key in keys}) == 3
+    assert plan.job("random", "hospital", 0.033, "nn_pl2h", "auto") == plan.job("random", "hospital", 0.033, "nn_pl2h")
+
+
+def test_alpha_by_the_noise_is_for_the_weights_that_it_was_measured_with(settings: Settings, tmp_path: Path) -> None:
+    paper = replace(settings, output=tmp_path, weights="paper")
+    file = training.folder_of(paper, "ph2l", "none") / "model.pt"
+    save_weights(DoseOperator(in_channels=2, dropout=0.5), file, "ph2l")
+    assert Networks(paper).alpha_rule("lip_ph2l_tv") is None
+    assert Networks(paper).alpha_rule("physics_tv") is not None  # has no weights
+
+
+def test_going_on_takes_rows_of_the_solver_before(
+    reproduction: Reproduction, settings: Settings, tmp_path: Path
+) -> None:
+    job = reproduction.plan.job("random", "hospital", 0.0, "physics_tv")
+    assert job is not None
+    names = reproduction.plan.names("random")
+    first, second = ({name: {"psnr": 1.0}} for name in names)
+    evaluators = {go_on: fresh(reproduction, replace(settings, go_on=go_on)) for go_on in (True, False)}
+    for evaluator in evaluators.values():
+        evaluator.parts = Parts(tmp_path / "rows")
+    key = evaluators[True].key(job)
+    former = {name: value for name, value in key["solver"].items() if name != "curvature_kept"}
+    evaluators[True].parts.store({**key, "solver": former}, first)
+    assert evaluators[True].rows(job) == first
+    assert evaluators[False].rows(job) == {}
+    evaluators[True].run(job, names)
+    assert evaluators[True].rows(job)[names[0]] == first[names[0]]
+    computed = evaluators[False].rows(job)
+    assert list(computed) == list(second)  # only what no one had
+    assert computed != second
 
 
 def test_the_test_set_in_the_lower_precision(reproduction: Reproduction, settings: Settings, tmp_path: Path) -> None:

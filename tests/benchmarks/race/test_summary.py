@@ -68,6 +68,14 @@ def test_against_adam_where_most_slices_get_there() -> None:
     assert found["times_faster_than_batched"] == 3.0
 
 
+def test_what_is_clipped_in_the_end_is_an_image_in_the_end_only() -> None:
+    free = {"a": row([9.0, 1.0, 2.0], 6.0, 3, 30.0)}
+    found = summarize(free, free, threads=1, rate=1.0, free=True)
+    assert found["evaluations_to_adam"] == 3
+    assert found["seconds_to_adam"] == 6.0
+    assert summarize(free, free, threads=1, rate=1.0)["evaluations_to_adam"] == 2
+
+
 def test_summary() -> None:
     found = summarize(ROWS[PROXIMAL], ROWS[ADAM], threads=2, rate=80.0)
     assert found["reached_adam"] == 0.5
