@@ -155,7 +155,9 @@ def alpha_rule(
         return None
     metadata = bundle_metadata(root)
     name, measured = metadata.get("bundle", Path(root).name), dict(metadata.get("alpha_rule", {}))
-    advice = "give --alpha a number, or measure it with benchmarks/alpha_auto.py and pass it as --alpha_rule"
+    advice = (
+        "give --alpha a number, or measure it with benchmarks/alpha_auto.py and pass it to the bundle as --alpha_rule"
+    )
     if not measured:
         raise ConfigurationError(f"alpha: 'auto' has not been calibrated for the bundle {name}; {advice}")
     expected, measured_at = measured.pop("weights_sha256", None), measured.pop("dose_fraction", dose_fraction)

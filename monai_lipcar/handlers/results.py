@@ -29,7 +29,7 @@ from monai_lipcar.data import Study, explain_failure
 from monai_lipcar.data.geometry import slice_axis
 from monai_lipcar.data.output import StudyOutput, refuse_input_folders
 from monai_lipcar.errors import ConfigurationError, StudyError
-from monai_lipcar.inferers import LIPInferer
+from monai_lipcar.inferers import LIPInferer, SolveRecord
 from monai_lipcar.metrics import judge, not_judged, study_metrics, with_findings
 from monai_lipcar.options import is_true
 from monai_lipcar.physics import LinearDoseOperator, linear_extrapolation
@@ -226,6 +226,8 @@ class ResultWriter:
         metrics, warnings = None, list(state.record.get("warnings", ()))
         if solve is not None and solve.alpha_choice is not None and solve.alpha_choice.warning:
             warnings.append(solve.alpha_choice.warning)
+        if solve is not None and (unfinished := _unfinished(solve)):
+            warnings.append(unfinished)
         try:
             metrics = self._metrics(batch, prediction, scale, float(state.record.get("offset", 0.0)))
         except StudyError as error:
@@ -336,6 +338,19 @@ class ResultWriter:
             target_name="low" if forward else "high",
         )
         return {name: {key: value for key, value in row.items() if math.isfinite(value)} for name, row in table.items()}
+
+
+def _unfinished(solve: SolveRecord) -> str | None:
+    """What the reader of a result has to know where a solver that ends by itself did not; None where it did."""
+    left = solve.certificate.get("relative_model_decrease")  # which the published solver does not have
+    unfinished = [index for index, status in enumerate(solve.status) if status in ("max_iterations", "stalled")]
+    if left is None or not unfinished:
+        return None
+    return (
+        f"the solver ended before its tolerance in {len(unfinished)} of {len(solve.status)} problems, with up to "
+        f"{100 * max(left[index] for index in unfinished):.2g} % of the objective left to gain, after "
+        f"{max(solve.iterations[index] for index in unfinished)} iterations; max_iterations allows more"
+    )
 
 
 def _slices_first(volume: torch.Tensor, axis: int) -> torch.Tensor:

@@ -76,7 +76,7 @@ class AlphaChoice:
             return f"{found}; check that dose fraction and sequence are those of the study"
         if self.status == "alpha_limit" and self.reached < self.wanted:
             return f"{found}, as much as the prior alone leaves; do not rely on the enhancement"
-        if self.reached < self.wanted / _FAR:
+        if self.reached < self.wanted / _FAR and self.sigma > 0:
             return f"{found}; the result shows noise of the low dose"
         return None
 

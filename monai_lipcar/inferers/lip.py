@@ -171,7 +171,9 @@ class LIPInferer(Inferer):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        if alpha != "auto" and (isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0):
+        if alpha != "auto" and (
+            isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < math.inf
+        ):
             raise ConfigurationError(f"alpha: expected a number that is not negative or 'auto', got {alpha!r}")
         if alpha == "auto" and alpha_rule is None:
             raise ConfigurationError(

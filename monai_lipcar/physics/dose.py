@@ -237,8 +237,8 @@ def kept_enhancement(tables: Tensor, ratio: Tensor, row: int) -> Tensor:
     table = tables[:, row, :-1].to(ratio.dtype)
     last = table.shape[1] - 1
     position = ((flat - 1.0) * (last / tables[:, row, -1:].to(ratio.dtype))).clamp(0.0, float(last))
-    # Not the last node, so that there is always a segment above.
-    index = position.detach().floor().clamp(max=float(last - 1))
+    # Not the last node, so that there is always a segment above. What is not a number has no node, and stays that.
+    index = position.detach().nan_to_num(0.0).floor().clamp(max=float(last - 1))
     table = table.expand(flat.shape[0], -1)
     lower, upper = table.gather(1, index.long()), table.gather(1, index.long() + 1)
     return (lower + (position - index) * (upper - lower)).reshape(ratio.shape)

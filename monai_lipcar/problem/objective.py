@@ -98,8 +98,8 @@ class LearnedInverseProblem:
                 raise ValueError(f"alpha: expected a number or one for each sample, got {alpha!r}") from error
         if self.alpha.shape not in ((), observed.shape[:1]):
             raise ValueError(f"alpha: expected a number or shape ({observed.shape[0]},), got {tuple(self.alpha.shape)}")
-        if not bool((self.alpha >= 0).all()):
-            raise ValueError(f"alpha: expected numbers that are not negative, got {alpha}")
+        if not bool((self.alpha.isfinite() & (self.alpha >= 0)).all()):
+            raise ValueError(f"alpha: expected finite numbers that are not negative, got {alpha}")
         self.operator = operator
         self.observed = observed
         self.prior = prior

@@ -108,6 +108,8 @@ def prox_tv(
     limits = _limits(bounds, image)
     state = _State(start.transpose(0, 1).contiguous(), image[:, 0].contiguous(), scales[:, 0], inverse, *limits)
     descent = _Descent(state, axis_weights(image, spacing), squared_norm_bound(image, spacing), isotropic)
+    if dual is not None:
+        descent.start_within()
 
     result, result_dual = torch.empty_like(state.image), torch.empty_like(state.dual)
     gaps, steps = torch.zeros(shape[0], dtype=torch.float64), torch.zeros(shape[0], dtype=torch.int64)
@@ -173,6 +175,12 @@ class _Descent:
             if size > 0:
                 near, far = self.primal.narrow(axis + 1, 0, size), self.primal.narrow(axis + 1, 1, size)
                 self.pieces.append((axis, weight, size, near, far, self.gradient[axis].narrow(axis + 1, 0, size)))
+
+    def start_within(self) -> None:
+        """Make the start feasible: outside of the balls, as a dual of the other norm may be, the gap is no bound."""
+        self._project()
+        self.former.copy_(self.dual)
+        self.ahead.copy_(self.dual)
 
     def select(self, rows: torch.Tensor) -> _Descent:
         """The same for some of the samples."""

@@ -22,7 +22,7 @@ from monai_lipcar.types import ImageBatch, PerSample
 
 from .certificate import certificate
 from .objective import LearnedInverseProblem, frozen
-from .proximal_step import Point, Trial, evaluate, sum_per_sample, try_step
+from .proximal_step import STEPS, Point, Trial, evaluate, first_step, free_step, sum_per_sample, try_step
 from .solution import Solution, Status
 
 __all__ = ["ProximalSolver"]
@@ -38,8 +38,6 @@ _SHORTEST = 0.05
 """Of the first longer step of Barzilai and Borwein: a few uneven voxels would make the shorter ones vanish."""
 _LARGEST_CHANGE = 10.0
 """Of the step size, from one step to the next."""
-_STEPS = (1e-9, 1e9)
-"""Where the objective says nothing about the step size, this keeps float32 from overflow."""
 _NEGLIGIBLE = 1e-6
 """Share of the first objective below which an objective counts as zero: what float32 resolves."""
 
@@ -160,7 +158,8 @@ class ProximalSolver:
             frozen(problem.operator),
             torch.no_grad(),
         ):
-            return self._solve(problem, initial.detach().clone().float().clamp_(0.0, 1.0), callback)
+            start = initial.detach().to(torch.promote_types(problem.observed.dtype, torch.float32), copy=True)
+            return self._solve(problem, start.clamp_(0.0, 1.0), callback)
 
     def _solve(
         self, problem: LearnedInverseProblem, start: ImageBatch, callback: Callable[[], None] | None
@@ -170,15 +169,15 @@ class ProximalSolver:
         samples = _Samples(
             index=torch.arange(size, device=start.device),
             point=first,
-            step=_first_step(first),
+            step=first_step(first),
             best=first,
-            best_step=_first_step(first),
+            best_step=first_step(first),
             recent=first.exact[:, None].repeat(1, self.memory),
             dual=None,
             decrease=first.exact,
             rejections=torch.zeros(size, dtype=torch.int64, device=start.device),
             shortest=torch.zeros_like(first.exact),
-            longest=torch.zeros_like(first.exact),
+            longest=free_step(first),
             lengthened=torch.zeros(size, dtype=torch.bool, device=start.device),
             uneven=torch.zeros(size, dtype=torch.bool, device=start.device),
             faulty=torch.zeros(size, dtype=torch.bool, device=start.device),
@@ -304,11 +303,13 @@ class ProximalSolver:
 
         # accepted: the shorter step of Barzilai and Borwein, where the curvature along the change is positive. The
         # longer one is rejected often where the curvature differs much between voxels (the signal equation)
+        moved = samples.shortest > 0  # a step was accepted before
         bend = reached.gradient - point.gradient
         along = sum_per_sample((reached.image - point.image) * bend)
         spectral = torch.where(along > 0, along / sum_per_sample(bend.square() / point.metric), _LARGEST_CHANGE * step)
         longer = torch.where(along > 0, trial.squared / along, _LARGEST_CHANGE * step)
-        shortest = torch.where(samples.shortest > 0, samples.shortest, _SHORTEST * longer)
+        longest = torch.where(moved, samples.longest.maximum(longer), longer)
+        shortest = torch.where(moved, samples.shortest, _SHORTEST * longer)
         onward = spectral.clamp(step / _LARGEST_CHANGE, step * _LARGEST_CHANGE).maximum(shortest)
         # rejected: what the curvature of the fidelity between the two points asks for
         curvature = 2.0 * (reached.fidelity - point.fidelity - trial.slope)
@@ -324,7 +325,7 @@ class ProximalSolver:
         return _Samples(
             index=samples.index,
             point=_where(accepted, reached, samples.best),
-            step=torch.where(accepted, onward, back).clamp(*_STEPS),
+            step=torch.where(accepted, onward, back).clamp(*STEPS),
             best=best,
             best_step=torch.where(better, onward, torch.where(accepted, samples.best_step, back)),
             recent=torch.where(accepted[:, None], recent, torch.where(at_best[:, None], samples.recent, monotone)),
@@ -332,7 +333,7 @@ class ProximalSolver:
             decrease=trial.decrease.clamp_min(0.0).where(accepted, samples.decrease),
             rejections=torch.where(accepted | ~at_best, 0, samples.rejections + 1),
             shortest=torch.where(accepted, shortest, samples.shortest),
-            longest=torch.where(accepted, torch.maximum(samples.longest, longer).clamp(*_STEPS), samples.longest),
+            longest=torch.where(accepted, longest.clamp(*STEPS), samples.longest),
             lengthened=torch.zeros_like(faulty),
             uneven=(samples.uneven & ~elsewhere) | (samples.lengthened & ~better),
             faulty=faulty,
@@ -356,7 +357,7 @@ class _Samples:
     shortest: PerSample
     """Shorter ones are only taken after a rejection; 0 before the first accepted step."""
     longest: PerSample
-    """The longer step of Barzilai and Borwein."""
+    """The longer step of Barzilai and Borwein; before the first accepted step that of the voxels that can move."""
     lengthened: torch.Tensor
     """Whether the trial is that of the longer step."""
     uneven: torch.Tensor
@@ -369,13 +370,6 @@ class _Samples:
         at_best = (self.point.exact <= self.best.exact) & (self.rejections == 0)
         flat = self.recent.amax(dim=1) - self.best.exact <= enough
         return at_best & (trial.bound <= enough) & (~self.uneven | flat)
-
-
-def _first_step(point: Point) -> PerSample:
-    """Right for an operator that multiplies: ||r||^2 / ||J^T r||^2."""
-    squared = sum_per_sample(point.gradient.square() / point.metric)
-    usable = (squared > 0) & squared.isfinite() & point.fidelity.isfinite()  # an operator may overflow
-    return torch.where(usable, 2.0 * point.fidelity / squared, 1.0).clamp(*_STEPS)
 
 
 def _select(values: Any, rows: torch.Tensor) -> Any:

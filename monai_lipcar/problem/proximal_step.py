@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,7 +20,10 @@ from monai_lipcar.types import ImageBatch, PerSample
 
 from .objective import LearnedInverseProblem
 
-__all__ = ["Point", "Trial", "evaluate", "sum_per_sample", "try_step", "wide"]
+__all__ = ["STEPS", "Point", "Trial", "evaluate", "first_step", "free_step", "sum_per_sample", "try_step", "wide"]
+
+STEPS = (1e-9, 1e9)
+"""Where the objective says nothing about the step size, this keeps float32 from overflow."""
 
 
 @dataclass
@@ -125,6 +128,20 @@ def try_step(
         decrease=-(slope + squared / (2.0 * step) + problem.alpha * (prior - point.prior)),
         gap=proximal.gap / step,
     )
+
+
+def first_step(point: Point) -> PerSample:
+    """Right for an operator that multiplies: ||r||^2 / ||J^T r||^2."""
+    squared = sum_per_sample(point.gradient.square() / point.metric)
+    usable = (squared > 0) & squared.isfinite() & point.fidelity.isfinite()  # an operator may overflow
+    return torch.where(usable, 2.0 * point.fidelity / squared, 1.0).clamp(*STEPS)
+
+
+def free_step(point: Point) -> PerSample:
+    """:func:`first_step` of the voxels that can move: the others, held by a bound, may be much steeper than all."""
+    image, gradient = point.image, point.gradient
+    held = ((image <= 0.0) & (gradient > 0.0)) | ((image >= 1.0) & (gradient < 0.0))
+    return first_step(replace(point, gradient=gradient.masked_fill(held, 0.0)))
 
 
 def sum_per_sample(values: torch.Tensor) -> PerSample:

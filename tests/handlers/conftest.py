@@ -71,6 +71,7 @@ def _run(
     output_dir: Path,
     configuration: dict[str, Any] | None = None,
     forward: bool = False,
+    solver: Any = None,
     **options: Any,
 ) -> ResultWriter:
     """What the configs do, up to ``finish``."""
@@ -97,7 +98,7 @@ def _run(
     name = "low_sim" if forward else "high_sim"
     settings = {"bundle": "physics_tv", "output_name": name, "configuration": configuration or CONFIGURATION, **options}
     writer = ResultWriter(output_dir, **settings)  # type: ignore[arg-type]
-    solver = AdamSolver(20)
+    solver = solver or AdamSolver(20)
     StudyEvaluator(
         device="cpu",
         val_data_loader=DataLoader(

@@ -34,6 +34,7 @@ from monai_lipcar.data.output import write_volume
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.handlers import SCHEMA_VERSION, ResultWriter, read_failures
 from monai_lipcar.networks import file_sha256
+from monai_lipcar.problem import ProximalSolver
 
 SCALE = 200.0
 CONFIGURATION = {"alpha": 1e-4, "solver": "paper", "guess": "pre"}
@@ -58,6 +59,23 @@ def test_volumes_in_the_units_and_on_the_grid_of_the_scanner(run: Run, write_stu
     pre, low = inputs["pre"].get_fdata(), inputs["low"].get_fdata()
     assert 20 < simulated[16, 16].mean() < 200
     np.testing.assert_allclose(residual, pre + 0.2 * (simulated - pre) - low, atol=1e-3)
+
+
+def test_a_solve_that_ended_early_says_what_was_left(
+    run: Run, load_record: LoadRecord, write_study: WriteStudy, tmp_path: Path
+) -> None:
+    study = write_study("sub-01")
+    run([study], tmp_path / "early", solver=ProximalSolver(max_iterations=1, tolerance=1e-9))
+    record = load_record(tmp_path / "early", "sub-01")
+    assert record["status"] == "max_iterations"
+    left = 100 * max(record["slices"]["relative_model_decrease"])
+    assert record["warnings"][1:] == [
+        "the solver ended before its tolerance in 3 of 3 problems, with up to "
+        f"{left:.2g} % of the objective left to gain, after 1 iterations; max_iterations allows more"
+    ]
+    run([study], tmp_path / "whole", solver=ProximalSolver())
+    record = load_record(tmp_path / "whole", "sub-01")
+    assert (record["status"], record["warnings"]) == ("converged", ["one slice is dark"])
 
 
 def test_the_record(run: Run, load_record: LoadRecord, write_study: WriteStudy, tmp_path: Path) -> None:

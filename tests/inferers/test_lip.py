@@ -320,6 +320,7 @@ def test_inputs_of_another_kind(options: dict[str, Any], shape: tuple[int, ...],
     [
         ({"alpha": -1e-3}, "alpha: expected a number that is not negative or 'auto', got -0.001"),
         ({"alpha": float("nan")}, "alpha: expected a number that is not negative or 'auto', got nan"),
+        ({"alpha": float("inf")}, "alpha: expected a number that is not negative or 'auto', got inf"),
         ({"alpha": "0.006x"}, "alpha: expected a number that is not negative or 'auto', got '0.006x'"),
         ({"alpha": True}, "alpha: expected a number that is not negative or 'auto', got True"),
         ({"alpha": "auot"}, "alpha: expected a number that is not negative or 'auto', got 'auot'"),

@@ -99,9 +99,9 @@ def test_gradient_against_finite_differences() -> None:
 @pytest.mark.parametrize(
     ("alpha", "pre_shape", "message"),
     [
-        (-1e-3, None, "alpha: expected numbers that are not negative, got -0.001"),
-        (float("nan"), None, "alpha: expected numbers that are not negative, got nan"),
-        (torch.tensor([0.1, -0.1]), None, "alpha: expected numbers that are not negative"),
+        (-1e-3, None, "alpha: expected finite numbers that are not negative, got -0.001"),
+        (float("nan"), None, "alpha: expected finite numbers that are not negative, got nan"),
+        (torch.tensor([0.1, -0.1]), None, "alpha: expected finite numbers that are not negative"),
         (torch.ones(3), None, r"alpha: expected a number or shape \(2,\), got \(3,\)"),
         (0.1, (2, 1, 4, 5), r"pre has shape \(2, 1, 4, 5\), observed \(2, 1, 4, 4\)"),
         (0.1, (1, 1, 4, 4), r"pre has shape \(1, 1, 4, 4\), observed \(2, 1, 4, 4\)"),

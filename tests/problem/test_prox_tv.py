@@ -263,6 +263,15 @@ def test_a_warm_start_is_given_and_returned() -> None:
     assert torch.equal(prox_tv(image, 0.1, tolerance=1e-4).image, cold.image)
 
 
+def test_a_dual_of_the_other_norm_certifies_nothing_false() -> None:
+    image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    best = prox_tv(image, 0.1, tolerance=1e-7)
+    other = prox_tv(image, 0.1, isotropic=False, tolerance=1e-7)
+    again = prox_tv(image, 0.1, dual=other.dual, tolerance=1e-3)
+    excess = (again.image - best.image).double().square().sum() / 2
+    assert excess <= again.gap <= 1e-3  # the objective is strongly convex: at least this above the minimum
+
+
 def test_inputs_are_not_changed() -> None:
     image = random_image(1, 1, 8, 8)
     dual = prox_tv(image, 0.1).dual

@@ -244,6 +244,37 @@ def test_one_sample_that_is_not_finite_leaves_the_others_alone() -> None:
     assert solution.image[2].isfinite().all()
 
 
+@pytest.mark.parametrize("solver", [ProximalSolver(), AdamSolver(max_iterations=3)])
+@pytest.mark.parametrize("member", ["pre", "low"])
+def test_an_operator_on_the_dose_model_leaves_the_others_alone(solver: Any, member: str) -> None:
+    images = {"pre": random_image(3, 1, 16, 16, seed=1), "low": random_image(3, 1, 16, 16)}
+    images[member][1, 0, 2, 2] = float("nan")
+    operator = DoseOperator(in_channels=2, skeleton="kept", dose_fraction=0.2).eval()
+    problem = LearnedInverseProblem(operator, images["low"], TotalVariation(), 0.01, images["pre"])
+    solution = solver.solve(problem, images["low"])
+    assert solution.status[1] == "non_finite"
+    assert solution.image[[0, 2]].isfinite().all()
+
+
+def test_voxels_at_a_bound_do_not_hide_what_the_others_have_to_gain() -> None:
+    slope = torch.full((1, 1, 16, 16), 0.1)
+    slope[0, 0, 0, 0] = 100.0
+    observed = torch.full_like(slope, 0.05)
+    observed[0, 0, 0, 0] = 101.0  # held at 1, with a gradient far larger than all others together
+    problem = LearnedInverseProblem(lambda image: slope * image, observed, TotalVariation(), 1e-6)
+    solution = ProximalSolver().solve(problem, observed)
+    assert solution.status == ("converged",)
+    assert float(solution.objective[0, -1]) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_problems_in_double_precision() -> None:
+    pre, observed = random_image(2, 1, 8, 8).double(), random_image(2, 1, 8, 8, seed=1).double()
+    problem = LearnedInverseProblem(LinearDoseOperator(0.2), observed, TotalVariation(), 1e-3, pre)
+    solution = ProximalSolver().solve(problem, observed)
+    assert solution.image.dtype == torch.float64
+    assert solution.status == ("converged", "converged")
+
+
 @pytest.mark.parametrize("guess", [False, True])
 def test_samples_that_are_done_leave_and_do_not_change_the_others(guess: bool) -> None:
     pre, observed = random_image(4, 1, 16, 17), random_image(4, 1, 16, 17, seed=1)
