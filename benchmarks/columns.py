@@ -95,6 +95,7 @@ QUALITY = {
     "ssim_head_least": ("least of a slice", 4),
     "objective_over_adam": ("objective over Adam's, median", 3),
     "evaluations": ("evaluations, median", 1),
+    "converged": ("converged, %", 0),
 }
 WHOLE = {
     "slices": ("slices", 0),
