@@ -70,7 +70,8 @@ class ProximalSolver:
     predicts a decrease of at most ``tolerance`` times the objective, the remaining gap of the proximal map included.
     Delta grows with :math:`\tau`, and a short step sees little of what is left where the metric does not know that
     the curvature differs much between voxels. So :math:`\tau` is at least the longest step of Barzilai and Borwein
-    (the longer of the two) of the solve: a proximal map, no evaluation. Where that predicts more, it is tried; where
+    (the longer of the two) of the solve, at the start the first step of the voxels that no bound holds: a proximal
+    map, no evaluation. Where that predicts more, it is tried; where
     the objective there is worse, the short step decides (until one gains more than the tolerance), and the last
     ``memory`` points must lie within the tolerance as well.
 
