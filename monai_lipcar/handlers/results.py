@@ -346,10 +346,12 @@ def _unfinished(solve: SolveRecord) -> str | None:
     unfinished = [index for index, status in enumerate(solve.status) if status in ("max_iterations", "stalled")]
     if left is None or not unfinished:
         return None
+    capped = any(solve.status[index] == "max_iterations" for index in unfinished)
+    advice = "max_iterations allows more" if capped else "no step was an improvement; see the convergence in the report"
     return (
         f"the solver ended before its tolerance in {len(unfinished)} of {len(solve.status)} problems, with up to "
-        f"{100 * max(left[index] for index in unfinished):.2g} % of the objective left to gain, after "
-        f"{max(solve.iterations[index] for index in unfinished)} iterations; max_iterations allows more"
+        f"{100 * max(left[index] for index in unfinished):.2g} % of the objective left to gain, after up to "
+        f"{max(solve.iterations[index] for index in unfinished)} iterations; {advice}"
     )
 
 

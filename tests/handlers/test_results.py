@@ -71,7 +71,7 @@ def test_a_solve_that_ended_early_says_what_was_left(
     left = 100 * max(record["slices"]["relative_model_decrease"])
     assert record["warnings"][1:] == [
         "the solver ended before its tolerance in 3 of 3 problems, with up to "
-        f"{left:.2g} % of the objective left to gain, after 1 iterations; max_iterations allows more"
+        f"{left:.2g} % of the objective left to gain, after up to 1 iterations; max_iterations allows more"
     ]
     run([study], tmp_path / "whole", solver=ProximalSolver())
     record = load_record(tmp_path / "whole", "sub-01")
