@@ -27,7 +27,7 @@ from monai_lipcar.transforms.foreground import head_mask
 __all__ = ["AlphaChoice", "GuessChoice", "ObservedNoise", "choose_alpha", "observed_noise"]
 
 _FAR = 2.0
-"""How far the residual may be from what noise and operator explain."""
+"""How many times the residual may be what noise and operator explain, or the noise alone may be the residual."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class AlphaChoice:
 
     @property
     def warning(self) -> str | None:
-        """What the reader of the result has to know, where the residual is not what noise and operator explain."""
+        """What the reader has to know, where noise and operator explain less than the residual, or noise alone more."""
         if self.reached is None:
             return None
         found = (
@@ -76,8 +76,8 @@ class AlphaChoice:
             return f"{found}; check that dose fraction and sequence are those of the study"
         if self.status == "alpha_limit" and self.reached < self.wanted:
             return f"{found}, as much as the prior alone leaves; do not rely on the enhancement"
-        if self.reached < self.wanted / _FAR and self.sigma > 0:
-            return f"{found}; the result shows noise of the low dose"
+        if self.reached < self.sigma / _FAR:  # what the operator does wrong, the result may explain; not the noise
+            return f"{found} ({self.sigma:.4f} the noise alone); the result shows noise of the low dose"
         return None
 
 

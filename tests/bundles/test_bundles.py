@@ -104,6 +104,7 @@ def test_evaluate_writes_a_summary(name: str, dataset: Path, tmp_path: Path, run
         ("physics_tv", "evaluate.json"),
         ("ph2l_tv", "inference.json"),
         ("ph2l_gentv", "inference.json"),
+        ("h2l_tv", "inference.json"),
     ],
 )
 def test_alpha_from_the_noise_of_the_study(
@@ -125,7 +126,9 @@ def test_alpha_from_the_noise_of_the_study(
     assert choice["wanted"] == pytest.approx(expected.discrepancy(choice["sigma"]))
     assert choice["alpha"] == pytest.approx(expected.alpha(choice["sigma"]))
     assert choice["status"] == "proportional"
-    assert choice["reached"] == pytest.approx(choice["wanted"], rel=0.5)
+    # the error of H2L is large, and the solution explains most of it
+    least = choice["sigma"] if name == "h2l_tv" else choice["wanted"]
+    assert 0.5 * least < choice["reached"] < 1.5 * choice["wanted"]
     again = run_bundle(name, file, *arguments, "--alpha", "auto")
     assert "are finished already and are skipped" in again.stdout
 

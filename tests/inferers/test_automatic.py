@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,15 @@ def test_what_the_reader_has_to_know(choice: AlphaChoice, end: str) -> None:
         f"alpha 0.003: the residual is {choice.reached:.4f}, noise and operator explain 0.0110"
     )
     assert choice.warning.endswith(end)
+
+
+def test_an_error_of_the_operator_may_be_explained_the_noise_may_not() -> None:
+    choice = AlphaChoice(0.003, 0.004, RULE, wanted=0.03, status="proportional", reached=0.006)
+    assert choice.warning is None
+    assert replace(choice, sigma=0.0, reached=0.0).warning is None
+    too_much = replace(choice, reached=0.0019).warning
+    assert too_much is not None
+    assert too_much.endswith("explain 0.0300 (0.0040 the noise alone); the result shows noise of the low dose")
 
 
 @pytest.mark.parametrize("status", ["met", "proportional", "max_solves"])
