@@ -94,7 +94,7 @@ def enhancement_recovery(
         enhancing: boolean, same shape.
 
     Returns:
-        The ratio; NaN where nothing enhances.
+        The ratio; NaN where nothing enhances, and where the true enhancement is zero in the mean.
 
     Example:
         >>> pre, high = torch.zeros(1, 4, 4), torch.ones(1, 4, 4)
@@ -103,8 +103,8 @@ def enhancement_recovery(
     """
     if not bool(enhancing.any()):
         return float("nan")
-    true = (high - pre)[enhancing].double().mean()
-    return float((simulated - pre)[enhancing].double().mean() / true)
+    true = float((high - pre)[enhancing].double().mean())
+    return float((simulated - pre)[enhancing].double().mean()) / true if true else float("nan")
 
 
 def enhancement_slope(simulated: torch.Tensor, pre: torch.Tensor, high: torch.Tensor, mask: torch.Tensor) -> float:

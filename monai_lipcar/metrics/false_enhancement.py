@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -81,7 +82,7 @@ def false_enhancement(
         the count per cm³.
 
     Raises:
-        ValueError: the head mask is empty.
+        ValueError: the head mask is empty, or an image has values in it that are not finite.
 
     Example:
         >>> pre = torch.full((1, 40, 40), 0.3)
@@ -98,6 +99,8 @@ def false_enhancement(
     acquired = np.asarray(smooth_enhancement(pre, high).cpu())
     enhancement = _plain(simulated) - _plain(pre)
     difference = _median(_plain(simulated) - _plain(high))
+    if not (np.isfinite(difference[inside]).all() and np.isfinite(enhancement[inside]).all()):
+        raise ValueError("an image has values in the head that are not finite: there is nothing to compare")
     center = float(np.median(difference[inside]))
     if sigma is None:
         sigma = float(np.median(np.abs(difference[inside] - center))) / MEDIAN_OF_ABSOLUTE_NORMAL
@@ -161,6 +164,9 @@ def is_missed(
         brightness: of the tissue before contrast, see :func:`tissue_brightness`.
         hidden: :math:`t_h` as a share of it.
 
+    Raises:
+        ValueError: an image has values in the lesion that are not finite.
+
     Example:
         >>> pre, mask = torch.full((1, 9, 9), 0.3), torch.zeros(1, 9, 9, dtype=torch.bool)
         >>> mask[0, 3:6, 3:6] = True
@@ -168,4 +174,7 @@ def is_missed(
         >>> is_missed(lesion, pre + 0.15 * mask, pre, 0.3), is_missed(lesion, pre + 0.02 * mask, pre, 0.3)
         (False, True)
     """
-    return float((lesion.values(simulated) - lesion.values(pre)).mean()) < hidden * brightness
+    enhancement = float((lesion.values(simulated) - lesion.values(pre)).mean())
+    if not math.isfinite(enhancement):
+        raise ValueError("an image has values in the lesion that are not finite: there is nothing to compare")
+    return enhancement < hidden * brightness

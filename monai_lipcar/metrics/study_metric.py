@@ -49,8 +49,8 @@ class StudyMetric(CumulativeIterationMetric):
     for each axis, or those of each image, as in MONAI's surface metrics), else of the argument ``spacing``, else of the
     affine of ``y`` where it is a MetaTensor, else 1. A single slice is taken as 1 mm thick.
 
-    Images for which there is nothing to measure give NaN, which the reduction leaves out; it is NaN itself where no
-    other image is left (MONAI's own metrics say 0 then).
+    Images for which there is nothing to measure, and simulated images with a value that is not finite, give NaN, which
+    the reduction leaves out; it is NaN itself where no other image is left (MONAI's own metrics say 0 then).
 
     Args:
         channels: what the channels of ``y`` are, of high, pre, lesion and head; high is always there.
@@ -93,8 +93,9 @@ class StudyMetric(CumulativeIterationMetric):
             raise ValueError(f"expected as many acquired as simulated images, got {0 if y is None else len(y)}")
         values = []
         for index, (image, target) in enumerate(zip(y_pred, y, strict=True)):
-            own = {name: value if name == "spacing" else value[index][None] for name, value in kwargs.items()}
-            if "spacing" in own and own["spacing"] is not None:
+            given = {name: value for name, value in kwargs.items() if value is not None}
+            own = {name: value if name == "spacing" else value[index][None] for name, value in given.items()}
+            if "spacing" in own:
                 own["spacing"] = prepare_spacing(own["spacing"], len(y_pred), image.ndim - 1)[index]
             values.append(self._compute_tensor(image.detach()[None], target.detach()[None], **own))
         return torch.cat(values)
@@ -121,7 +122,8 @@ class StudyMetric(CumulativeIterationMetric):
             if "head" in self.needs and "head" not in of_study:
                 reference = of_study.get("pre", of_study["high"]).float().cpu().numpy()
                 of_study["head"] = torch.from_numpy(np.ascontiguousarray(head_mask(reference, axis=0))).to(image.device)
-            values.append(self._value(image.float(), of_study, steps))
+            finite = bool(torch.isfinite(image).all())  # comparisons with NaN are false: nothing would be wrong
+            values.append(self._value(image.float(), of_study, steps) if finite else float("nan"))
         return torch.tensor(values, dtype=torch.float32, device=y_pred.device)[:, None]
 
     def _members(self, y_pred: torch.Tensor, y: torch.Tensor, kwargs: Mapping[str, Any]) -> Members:

@@ -110,6 +110,20 @@ def test_each_is_the_row_of_study_metrics(
     assert metric.get_buffer() is None
 
 
+@pytest.mark.parametrize(("metric", "name"), METRICS, ids=[name for _, name in METRICS])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_image_that_is_not_finite_is_not_measured(
+    metric: StudyMetric, name: str, value: float, batch: dict[str, Tensor], tables: list[dict[str, float]]
+) -> None:
+    simulated = batch["simulated"].clone()
+    simulated[1, 0, 22, 22, 1] = value
+    metric.reset()
+    first, second = metric(simulated, batch["high"], spacing=SPACING, **members(batch)).flatten().tolist()
+    metric.reset()
+    assert first == pytest.approx(tables[0][name], rel=1e-5)
+    assert np.isnan(second)
+
+
 def test_the_scene_has_what_the_metrics_are_about(tables: list[dict[str, float]]) -> None:
     assert [table["missed_lesions"] for table in tables] == [0.0, 0.5]
     assert [table["missed_lesions_small"] for table in tables] == [0.0, 1.0]
@@ -125,6 +139,9 @@ def test_lists_of_images_and_of_members(batch: dict[str, Tensor], tables: list[d
     assert found.flatten().tolist() == pytest.approx(expected, rel=1e-5)
     found = metric(batch["simulated"], batch["high"], spacing=SPACING, **lists)
     assert found.flatten().tolist() == pytest.approx(expected, rel=1e-5)
+    none = {**lists, "head": None}
+    by_itself = metric(list(batch["simulated"]), list(batch["high"]), spacing=[SPACING, SPACING], **none)
+    assert torch.equal(by_itself, metric(batch["simulated"], batch["high"], spacing=SPACING, **{**lists, "head": None}))
     with pytest.raises(ValueError, match="expected as many acquired as simulated images, got 1"):
         metric(list(batch["simulated"]), list(batch["high"][:1]), **lists)
 

@@ -79,6 +79,7 @@ def test_recovery_by_hand() -> None:
     assert enhancement_recovery(high, pre, high, enhancing) == 1.0
     assert enhancement_recovery(pre, pre, high, enhancing) == 0.0
     assert math.isnan(enhancement_recovery(simulated, pre, high, torch.zeros(3, dtype=torch.bool)))
+    assert math.isnan(enhancement_recovery(simulated, pre, pre, enhancing))
 
 
 def test_meta_tensors() -> None:

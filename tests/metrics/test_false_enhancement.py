@@ -128,6 +128,20 @@ def test_an_empty_head_is_refused(scene: dict[str, Tensor]) -> None:
         found(scene["high"], scene)
 
 
+@pytest.mark.parametrize("member", ["simulated", "pre", "high"])
+def test_what_is_not_finite_is_refused(member: str, scene: dict[str, Tensor]) -> None:
+    images = {"simulated": scene["high"].clone(), "pre": scene["pre"].clone(), "high": scene["high"].clone()}
+    images[member][1, 20, 20] = float("nan")
+    with pytest.raises(ValueError, match="an image has values in the head that are not finite"):
+        false_enhancement(images["simulated"], images["pre"], images["high"], scene["head"], SPACING)
+    mask = torch.zeros_like(scene["head"])
+    mask[1, 18:24, 18:24] = True
+    (lesion,) = connected_components(mask, SPACING)
+    if member != "high":
+        with pytest.raises(ValueError, match="an image has values in the lesion that are not finite"):
+            is_missed(lesion, images["simulated"], images["pre"], 0.3)
+
+
 def test_missed_is_the_mirror(scene: dict[str, Tensor]) -> None:
     mask = torch.zeros_like(scene["head"])
     mask[0, 5:8, 5:8] = True
