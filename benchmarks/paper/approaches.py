@@ -29,7 +29,7 @@ from .protocols import Protocol
 from .settings import OPERATORS, Settings
 from .training import folder_of
 
-__all__ = ["APPROACHES", "LEARNED", "OPERATORS", "Approach", "Networks"]
+__all__ = ["APPROACHES", "BASELINES", "LEARNED", "OPERATORS", "Approach", "Networks"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ APPROACHES: dict[str, Approach] = {
     "lip_ph2l_tv": Approach("LIP-PH2L-TV", networks=("ph2l",), bundle="ph2l_tv"),
     "lip_ph2l_gentv": Approach("LIP-PH2L-GenTV", networks=("ph2l", "pl2h"), bundle="ph2l_gentv", guess="pl2h"),
 }
+BASELINES = ("low", "linear_extrapolation", "physics_tv")
+"""What is not learned."""
 LEARNED = ("nn_l2h", "nn_pl2h", "lip_h2l_tv", "lip_ph2l_tv", "lip_ph2l_gentv")
 """The paper's five."""
 

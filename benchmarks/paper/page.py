@@ -125,10 +125,10 @@ def _cohorts(cohorts: Mapping[str, Any]) -> str:
 def _table_1(cells: Sequence[Cell]) -> str:
     chosen = [cell for cell in cells if cell["table"] == "table 1"]
     columns = ["operator, low dose", "PSNR, paper", "PSNR, ours (dB)", "SSIM, paper", "SSIM, ours"]
-    columns += ["PSNR in the head, ours (dB)", "SSIM in the head, ours"]
+    columns += ["PSNR in the head, ours (dB)", "SSIM in the head, ours", "slices"]
     rows = []
     for anatomy, title in COHORTS.items():
-        rows.append([f"**{title}**", *[""] * 6])
+        rows.append([f"**{title}**", *[""] * 7])
         for column, low in (("low", "as acquired"), ("denoised", "denoised")):
             for row in dict.fromkeys(cell["row"] for cell in chosen):
                 where = {"cohort": anatomy, "row": row, "column": column}
@@ -137,6 +137,7 @@ def _table_1(cells: Sequence[Cell]) -> str:
                         f"{ROWS[row]}, {low}",
                         *(f(chosen, metric, **where) for metric in ("psnr", "ssim") for f in (_paper, _value)),
                         *(_value(chosen, metric, **where) for metric in ("psnr_head", "ssim_head")),
+                        _count(chosen, **where),
                     ]
                 )
     return _markdown(columns, rows)
@@ -153,7 +154,7 @@ def _table_2(cells: Sequence[Cell]) -> str:
     rows = []
     for anatomy, title in COHORTS.items():
         rows.append([f"**{title}**", *[""] * (2 * len(places))])
-        for row in OPERATORS:
+        for row in dict.fromkeys(cell["row"] for cell in chosen):
             entry = [ROWS[row]]
             for section, level in places:
                 where = {"cohort": anatomy, "row": row, "section": section, "noise_level": level}
@@ -168,8 +169,8 @@ def _table_3(cells: Sequence[Cell]) -> str:
     chosen = [cell for cell in cells if cell["table"] == "table 3"]
     columns = ["noise, approach", "alpha", "SSIM, paper", "SSIM, ours", "SSIM in the head", "with tumor", "without"]
     columns += ["PSNR in the head (dB)", "PSNR in lesions (dB)", "enhancement recovery", "slices", "slices with tumor"]
-    columns += ["alpha, schedule", "SSIM in the head, schedule", "PSNR in the head, schedule (dB)", "slices, schedule"]
     rows = []
+    scheduled = []
     for level in sorted({cell["noise_level"] for cell in chosen}):
         for row in APPROACHES:
             where = {"noise_level": level, "row": row, "alpha_rule": "validation"}
@@ -180,15 +181,14 @@ def _table_3(cells: Sequence[Cell]) -> str:
             for metric in ("psnr_head", "psnr_lesion", "enhancement_recovery"):
                 entry.append(_value(chosen, metric, **everything))
             entry += [_count(chosen, **where, column=group) for group in ("all", "tumor")]
-            scheduled = {**everything, "alpha_rule": "schedule"}
-            if APPROACHES[row].bundle is None:
-                entry += ["", "", "", ""]
-            else:
-                entry.append(_alpha(chosen, **scheduled))
-                entry += [_value(chosen, metric, **scheduled) for metric in ("ssim_head", "psnr_head")]
-                entry.append(_count(chosen, **scheduled))
             rows.append(entry)
-    return _markdown(columns, rows)
+            if APPROACHES[row].bundle is not None:
+                everything["alpha_rule"] = "schedule"
+                entry = [f"{level:g}: {ROWS[row]}", _alpha(chosen, **everything)]
+                entry += [_value(chosen, metric, **everything) for metric in ("ssim_head", "psnr_head")]
+                scheduled.append([*entry, _count(chosen, **everything)])
+    by_schedule = ["noise, approach", "alpha of the schedule", "SSIM in the head", "PSNR in the head (dB)", "slices"]
+    return f"{_markdown(columns, rows)}\n\nThe same with alpha of the schedule:\n\n{_markdown(by_schedule, scheduled)}"
 
 
 def _precision(cells: Sequence[Cell]) -> str:
@@ -244,20 +244,21 @@ def _theory(content: Mapping[str, Any] | None) -> str:
         "distance of the solutions (Theorem 3)",
         "error, data that Psi explains (Theorem 4)",
     ]
-    columns += ["error, acquired low dose", "Bregman distance (Remark 5)"]
+    columns += ["error, acquired low dose", "the same without the noise", "Bregman distance (Remark 5)"]
     if content is None:
-        return _markdown(columns, [[MISSING] * 5])
+        return _markdown(columns, [[MISSING] * 6])
     stability, convergence, rate = (content[name] for name in ("stability", "convergence", "rate"))
     series = zip(
         stability["delta"],
         stability["distance"],
         convergence["explained"],
         convergence["acquired"],
+        convergence["noise_free"],
         rate["bregman"],
         strict=True,
     )
     rows = [[f"{value:.3g}" for value in row] for row in series]
-    rows.append(["slope, log-log", f"{stability['slope']:.2f}", "", "", f"{rate['slope']:.2f}"])
+    rows.append(["slope, log-log", f"{stability['slope']:.2f}", "", "", "", f"{rate['slope']:.2f}"])
     return _markdown(columns, rows)
 
 

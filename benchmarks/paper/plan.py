@@ -20,7 +20,7 @@ import numpy as np
 from monai_lipcar.problem import AlphaRule
 
 from .alphas import best_alpha, scheduled
-from .approaches import APPROACHES, OPERATORS
+from .approaches import APPROACHES, BASELINES, OPERATORS
 from .evaluation import Evaluator, Job, OperatorJob, Rows
 from .protocols import Protocol
 
@@ -62,6 +62,7 @@ class Plan:
         main = self.settings.main_levels
         both = tuple(self.protocols)
         yield "operators", self._operator_tasks()
+        yield "baselines", self._baseline_tasks()
         groups = [("main levels", main, both)]
         groups += [(f"other levels, {protocol}", self.settings.levels, (protocol,)) for protocol in both]
         for title, levels, protocols in groups:
@@ -172,6 +173,21 @@ class Plan:
                     for level in (0.0, self.settings.operator_level):
                         job = self.operator_job(anatomy, operator, "low", "training", level)
                         tasks.append(Task(job, self.training_names(anatomy)))
+        return tasks
+
+    def _baseline_tasks(self) -> list[Task]:
+        """What has no network, beside the operators: both low doses of Table 1, training set and noise of Table 2."""
+        tasks = []
+        for anatomy in self.anatomies:
+            places = [("test", self.names(anatomy))]
+            if "training" in self.evaluator.slices[anatomy]:
+                places.append(("training", self.training_names(anatomy)))
+            for row in BASELINES:
+                jobs = [(self.job(anatomy, "paper", 0.0, row), self.names(anatomy))]
+                for section, names in places:
+                    for level in (0.0, self.settings.operator_level):
+                        jobs.append((self.job(anatomy, "hospital", level, row, section=section), names))
+                tasks += [Task(job, names) for job, names in jobs if job is not None]
         return tasks
 
     def _tasks(self, rule: str, levels: Sequence[float], count: int | None, protocols: Sequence[str]) -> list[Task]:

@@ -33,7 +33,7 @@ from .protocols import protocols
 from .settings import RESULTS, Settings
 from .slices import Slices, load_sections
 
-__all__ = ["Reproduction", "check_denoiser", "share_of", "to_json", "write_cohorts"]
+__all__ = ["Reproduction", "published_denoiser", "share_of", "to_json", "write_cohorts"]
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("monai_lipcar", "torch", "monai", "numpy", "scikit-image", "bm3d")
@@ -44,19 +44,10 @@ def write_cohorts(settings: Settings) -> dict[str, Split]:
     return {entry.anatomy: cohort.write(entry, settings) for entry in settings.cohorts}
 
 
-def check_denoiser(settings: Settings, denoiser: str) -> None:
-    """Whether a report may replace what is published: its page speaks of the denoiser.
-
-    Raises:
-        LipcarError: what is published was made with another one.
-    """
+def published_denoiser(settings: Settings) -> str | None:
+    """What the published low dose was denoised by; None where nothing is published."""
     file = settings.results / RESULTS
-    published = json.loads(file.read_text(encoding="utf-8"))["denoiser"] if file.is_file() else denoiser
-    if published != denoiser:
-        raise LipcarError(
-            f"{file} was made with the denoiser {published}, this run has {denoiser}: it would replace numbers that it "
-            f"cannot be compared with. Install {published} and run with --denoiser {published}, or move the file away"
-        )
+    return json.loads(file.read_text(encoding="utf-8"))["denoiser"] if file.is_file() else None
 
 
 class Reproduction:
@@ -105,7 +96,12 @@ class Reproduction:
         Raises:
             LipcarError: what is published there was made with another denoiser.
         """
-        check_denoiser(self.settings, self.denoiser)
+        published = published_denoiser(self.settings)
+        if published not in (None, self.denoiser):
+            raise LipcarError(
+                f"{self.settings.results / RESULTS} was made with the denoiser {published}, this run has "
+                f"{self.denoiser}: it would replace numbers that it cannot be compared with"
+            )
         content = self.content()
         folder = self.settings.results
         write_text(folder / RESULTS, to_json(content))

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,11 @@ class Settings:
     device: str = "cpu"
     test_set_precision: str = "float32"
     go_on: bool = False
+
+    def beside(self) -> Settings:
+        """The same, with results, page and figures in the output folder: what is published stays."""
+        output = self.output
+        return replace(self, results=output / "results", page=output / "paper.md", images=output / "images")
 
 
 def full(output: Path, weights: str = "shipped", device: str = "cpu") -> Settings:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .alphas import RULES, SWEEP_RULES
-from .approaches import APPROACHES, OPERATORS
+from .approaches import APPROACHES, BASELINES, OPERATORS
 from .evaluation import Job, OperatorJob, Rows
 from .plan import Plan
 from .reported import reported
@@ -40,7 +40,6 @@ APPROACH_METRICS = (
 )
 PRECISION_METRICS = ("ssim_head", "psnr_head", "enhancement_recovery")
 SWEEP_METRICS = ("ssim_head", "ssim", "psnr_head", "enhancement_recovery")
-BASELINES = ("low", "linear_extrapolation", "physics_tv")
 GROUPS = {"all": None, "tumor": 1.0, "no tumor": 0.0}
 
 Cell = dict[str, Any]
@@ -120,6 +119,9 @@ def _table_2(plan: Plan) -> Iterator[Cell]:
             for level in (0.0, plan.settings.operator_level):
                 for row in OPERATORS:
                     rows = _rows(plan, plan.operator_job(anatomy, row, "low", section, level), names)
+                    yield from _operator_cells("table 2", anatomy, section, level, row, "low", rows)
+                for row in BASELINES:
+                    rows = _rows(plan, plan.job(anatomy, "hospital", level, row, section=section), names)
                     yield from _operator_cells("table 2", anatomy, section, level, row, "low", rows)
 
 

@@ -43,7 +43,7 @@ from .slices import Sample
 __all__ = ["run", "slope"]
 
 ALPHA = 1e-3
-FORMAT = 1
+FORMAT = 2
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -105,6 +105,7 @@ def _published(evaluator: Evaluator, wanted: dict[str, Any]) -> dict[str, Any] |
     if found is None or content["seed"] != settings.seed:
         return None
     same = {key: found[key] for key in wanted} == wanted and len(found["rate"]["delta"]) == settings.theory_steps
+    same = same and "noise_free" in found["convergence"]  # from format 2 on
     return found if same and content["weights"]["sha256"]["ph2l"] == evaluator.networks.sha256("ph2l") else None
 
 
@@ -134,7 +135,11 @@ class Experiment:
         return {"delta": self.deltas, "distance": distances, "slope": slope(self.deltas, distances)}
 
     def convergence(self) -> dict[str, Any]:
-        """Errors of the solutions, for data that the operator explains and for the acquired low dose."""
+        """Errors of the solutions, for data that the operator explains and for the acquired low dose.
+
+        ``"noise_free"``: for the acquired low dose as it is, with the same alphas, which is what the error of the
+        operator leaves.
+        """
         alphas = self._alphas()
         result: dict[str, Any] = {"delta": self.deltas, "alpha": alphas}
         with torch.no_grad():
@@ -143,6 +148,7 @@ class Experiment:
         for name, data in (("explained", explained), ("acquired", self.low)):
             pairs = zip(self.deltas, alphas, strict=True)
             result[name] = [self._distance(self._solve(self._noisy(data, d), a), self.high) for d, a in pairs]
+        result["noise_free"] = [self._distance(self._solve(self.low, alpha), self.high) for alpha in alphas]
         return result
 
     def rate(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from benchmarks.paper import tables, theory, training, training_cohort
-from benchmarks.paper.approaches import APPROACHES, Networks
+from benchmarks.paper.approaches import APPROACHES, BASELINES, OPERATORS, Networks
 from benchmarks.paper.evaluation import Evaluator, Rows
 from benchmarks.paper.parts import Parts
 from benchmarks.paper.plan import Plan
@@ -218,6 +218,10 @@ def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: 
     assert everything
     assert all(cell["ours"] is not None for cell in everything)
     assert {cell["row"] for cell in everything} == set(APPROACHES)
+    for table in ("table 1", "table 2"):
+        beside = [cell for cell in content["cells"] if cell["table"] == table]
+        assert {cell["row"] for cell in beside} == {*OPERATORS, *BASELINES}
+        assert all(cell["ours"] is not None and cell["n"] == 2 for cell in beside)  # the whole test set
     assert content["seed"] == settings.seed
     assert len(content["weights"]["sha256"]) == 4
     with (settings.results / "paper.csv").open(encoding="utf-8", newline="") as file:
@@ -235,7 +239,7 @@ def test_a_page_of_another_denoiser_is_not_replaced(
 ) -> None:
     (tmp_path / "paper.json").write_text(json.dumps({"denoiser": "bm3d"}), encoding="utf-8")
     other = Reproduction(replace(settings, results=tmp_path), reproduction.splits, "nlm")
-    with pytest.raises(LipcarError, match="run with --denoiser bm3d"):
+    with pytest.raises(LipcarError, match="was made with the denoiser bm3d, this run has nlm"):
         other.report()
 
 
@@ -245,6 +249,7 @@ def test_the_published_theory_outlives_the_folder_of_what_is_finished(
     (name,) = reproduction.plan.names("random", count=1)
     found = {"slice": f"random {name}", "side": settings.theory_side, "alpha": theory.ALPHA}
     found["rate"] = {"delta": [1.0] * settings.theory_steps}
+    found["convergence"] = {"noise_free": [1.0] * settings.theory_steps}
     content = {
         "seed": settings.seed,
         "weights": {"sha256": {"ph2l": reproduction.networks.sha256("ph2l")}},
@@ -261,6 +266,10 @@ def test_the_published_theory_outlives_the_folder_of_what_is_finished(
     with_published = replace(other, go_on=True)
     assert published(with_published) == found
     assert published(replace(with_published, seed=settings.seed + 1)) is None
+    former = {**content, "theory": {**found, "convergence": {}}}  # before that was measured
+    (tmp_path / "paper.json").write_text(json.dumps(former), encoding="utf-8")
+    assert published(with_published) is None
+    (tmp_path / "paper.json").write_text(json.dumps(content), encoding="utf-8")
     assert published(replace(with_published, theory_steps=settings.theory_steps + 1)) is None
     (tmp_path / "paper.json").write_text(json.dumps({**content, "theory": None}), encoding="utf-8")
     assert published(with_published) is None
