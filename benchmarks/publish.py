@@ -302,12 +302,16 @@ def changes() -> dict[Path, str]:
         return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
     approaches: dict[str, dict[str, Row]] = read("approaches")["mean"]
+    false_enhancement: dict[str, dict[str, Row]] = read("false_enhancement")["mean"]
     real: dict[str, Any] = read("real_examinations")
     pages = {
         "to full dose": table(named(approaches[TO_FULL]), LONG),
         "to low dose": table(named(approaches[TO_LOW]), LONG),
         "lesions by size": lesions_by_size(approaches[TO_FULL]),
-        "false enhancement": numbers(named(read("false_enhancement")["mean"]), FALSE),
+        **{
+            f"false enhancement, {title}": numbers(named(false_enhancement[anatomy]), FALSE)
+            for title, anatomy in (("human heads", "mni152"), ("rats", "rat"))
+        },
         **real_tables(real),
     }
     new = fill(REPOSITORY / "docs" / "results.md", pages)

@@ -81,8 +81,10 @@ def test_lesions_of_real_examinations_are_those_from_5_mm_on() -> None:
 def test_the_command_of_false_enhancement_names_what_was_measured(publish: ModuleType) -> None:
     page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
     (named,) = re.findall(r"benchmarks\.false_enhancement [^`]*--bundles ([\w ]+)", page)
-    measured = json.loads((publish.RESULTS / "false_enhancement.json").read_text(encoding="utf-8"))["mean"]
-    assert sorted(named.split()) == sorted(set(measured) - set(publish.BASELINES))
+    measured = json.loads((publish.RESULTS / "false_enhancement.json").read_text(encoding="utf-8"))
+    for anatomy, count in measured["studies"].items():
+        assert sorted(named.split()) == sorted(set(measured["mean"][anatomy]) - set(publish.BASELINES))
+        assert all(sum(name.startswith(anatomy) for name in rows) == count for rows in measured["each"].values())
 
 
 def test_what_was_measured_is_what_ships() -> None:
