@@ -72,7 +72,9 @@ BUNDLES = {
     "ph2l_tv": "LIP-PH2L-TV",
     "ph2l_gentv": "LIP-PH2L-GenTV",
     "physics_tv": "physics-TV",
+    "ph2l_gentv --prior adaptive": "LIP-PH2L, adaptive prior",
 }
+"""What the figures call the bundles, some with options."""
 OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
 DOSES = (0.1, 0.2, 0.33)
 CHOOSING = next(iter(SIMULATIONS))
@@ -263,14 +265,23 @@ def baselines(study: Path, dose_fraction: float, denoiser: Method) -> tuple[Rows
 def run_approach(bundle: str, dataset: Path, output: Path, simulation: Simulation, dose_fraction: float) -> Rows:
     """The bundle's row of every study of the dataset; None for all where its weights were not trained for the dose.
 
+    Args:
+        bundle: its name, and after it perhaps options as the command line has them.
+        dataset: folder of the studies.
+        output: folder of the results.
+        simulation: how the low dose was made, as far as the bundle is told.
+        dose_fraction: of the low dose.
+
     Raises:
         SystemExit: a study failed; what is wrong is in the log.
         WeightsError: the weights are missing or damaged.
     """
     studies = [study.study_id for study in find_studies(dataset, ("pre", "low", "high"))]
     try:
-        known = simulation.options(dose_fraction)
-        status = run_bundle(bundle, dataset, output, "evaluate.json", **known, **DONE_ON_WHOLE_VOLUMES)
+        name, *options = bundle.split()
+        pairs = zip(options[::2], options[1::2], strict=True)
+        known = {**simulation.options(dose_fraction), **{key.removeprefix("--"): value for key, value in pairs}}
+        status = run_bundle(name, dataset, output, "evaluate.json", **known, **DONE_ON_WHOLE_VOLUMES)
     except WeightsError as error:
         if "dose fraction" not in str(error):  # missing, damaged, of another operator
             raise
@@ -279,6 +290,16 @@ def run_approach(bundle: str, dataset: Path, output: Path, simulation: Simulatio
     if status:
         raise SystemExit(f"{bundle}, dose fraction {dose_fraction:g}: some studies failed, see above")
     return {study: (StudyOutput(output, study).read() or {})["metrics"]["simulated"] for study in studies}
+
+
+def folder_of(bundle: str) -> str:
+    """Name of the folder of a bundle's results, with its options.
+
+    Example:
+        >>> folder_of("ph2l_gentv"), folder_of("ph2l_gentv --prior adaptive")
+        ('ph2l_gentv', 'ph2l_gentv-prior-adaptive')
+    """
+    return re.sub(r"\W+", "-", bundle)
 
 
 def draw(
@@ -369,14 +390,15 @@ def main(command_line: Sequence[str] | None = None) -> None:
     for simulation, dose in tqdm(conditions, desc="doses"):
         place, dataset = places[simulation, dose], datasets[simulation, dose]
         approaches = {
-            name: run_approach(name, dataset, place / name, SIMULATIONS[simulation], dose) for name in arguments.bundles
+            name: run_approach(name, dataset, place / folder_of(name), SIMULATIONS[simulation], dose)
+            for name in arguments.bundles
         }
         for examination in examinations:
             study = dataset / examination.study_id
             rows, extrapolated = baselines(study, dose, arguments.denoiser)
             rows |= {name: found[examination.study_id] for name, found in approaches.items()}
             content["examinations"][examination.name]["results"][simulation][f"{dose:g}"] = rows
-            folders = {name: place / name for name in arguments.bundles if rows[name] is not None}
+            folders = {name: place / folder_of(name) for name in arguments.bundles if rows[name] is not None}
             title = f"{simulation}, dose fraction {dose:g}"
             draw(examination, study, folders, extrapolated, rows, place / f"{examination.study_id}.png", title)
         arguments.results.parent.mkdir(parents=True, exist_ok=True)
