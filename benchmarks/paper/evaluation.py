@@ -54,6 +54,7 @@ class Job:
         approach: key of :data:`APPROACHES`.
         alpha: weight of the prior, or what it follows from in each slice; None where there is no prior.
         precision: that the operator of the inverse problem computes in.
+        lesions: with the metrics that depend on sizes, and those of the acquired image, which begin with ``high_``.
     """
 
     anatomy: str
@@ -63,6 +64,7 @@ class Job:
     approach: str
     alpha: float | AlphaRule | None = None
     precision: str = "float32"
+    lesions: bool = False
 
     @property
     def cost(self) -> float:
@@ -184,6 +186,8 @@ class Evaluator:
         solver = None if approach.bundle is None else self.networks.solver(approach.bundle).describe()
         if job.precision != "float32":
             key["precision"] = job.precision
+        if job.lesions:
+            key["lesions"] = True
         return {
             **key,
             "protocol": job.protocol.key(),
@@ -220,7 +224,11 @@ class Evaluator:
             known: dict[str, Any] = {}
             if isinstance(job, Job):
                 known = {"pre": sample["pre"], "lesion": sample["lesion"] > 0.5}
-            metrics = study_metrics({"image": image}, target, sample["head"] > 0.5, **known)["image"]
+                if job.lesions:
+                    known["spacing"] = self.slices[job.anatomy][job.section].spacing(name)
+            table = study_metrics({"image": image}, target, sample["head"] > 0.5, **known)
+            acquired = {f"high_{metric}": value for metric, value in table.get("high", {}).items()}
+            metrics = {**table["image"], **acquired}
             rows[name] = {metric: round(float(value), 6) for metric, value in metrics.items() if math.isfinite(value)}
             rows[name]["tumor"] = float((sample["lesion"] > 0.5).any())
         return rows

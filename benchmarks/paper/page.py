@@ -28,6 +28,16 @@ __all__ = ["TEMPLATE", "changes", "tables", "write"]
 
 TEMPLATE = REPOSITORY / "docs" / "paper.md"
 MISSING = "not measured yet"
+LESION_COLUMNS = {
+    "cnr_lesion": "contrast-to-noise ratio",
+    "lbr_lesion": "lesion-to-brain ratio",
+    "cep_lesion": "contrast enhancement (%)",
+    "missed_lesions": "share of visible lesions missed",
+    "visible_lesions": "visible lesions of a slice",
+    "false_enhancement_3mm": "share of slices with false enhancement of 3 mm or more",
+    "false_enhancement_mm": "largest false component of a slice (mm)",
+    "false_enhancement_per_cm3": "false components per cm³",
+}
 Cell = Mapping[str, Any]
 COHORTS = {"rat": "simulated rats", "mni152": "simulated human heads (MNI152)"}
 ROWS = {**{name: details.label for name, details in APPROACHES.items()}, **{name: name.upper() for name in OPERATORS}}
@@ -59,6 +69,7 @@ def tables(content: Mapping[str, Any], images: Path, beside: Path) -> dict[str, 
     result["theory"] = _theory(content["theory"])
     result["table 1"] = _table_1(cells)
     result["table 2"] = _table_2(cells)
+    result["lesions"] = _lesions(cells)
     result["precision"] = _precision(cells)
     for anatomy in COHORTS:
         for protocol in ("paper", "hospital"):
@@ -189,6 +200,23 @@ def _table_3(cells: Sequence[Cell]) -> str:
                 scheduled.append([*entry, _count(chosen, **everything)])
     by_schedule = ["noise, approach", "alpha of the schedule", "SSIM in the head", "PSNR in the head (dB)", "slices"]
     return f"{_markdown(columns, rows)}\n\nThe same with alpha of the schedule:\n\n{_markdown(by_schedule, scheduled)}"
+
+
+def _lesions(cells: Sequence[Cell]) -> str:
+    chosen = [cell for cell in cells if cell["table"] == "lesions"]
+    if not any(cell["n"] for cell in chosen):
+        return MISSING
+    columns = ["approach", "slices", *LESION_COLUMNS.values()]
+    rows = []
+    for anatomy, title in COHORTS.items():
+        rows.append([f"**{title}**", *[""] * (len(columns) - 1)])
+        for row in dict.fromkeys(cell["row"] for cell in chosen):
+            found = [_find(chosen, metric, cohort=anatomy, row=row) for metric in LESION_COLUMNS]
+            slices = max((cell["n"] for cell in found if cell is not None), default=0)
+            values = [_value(chosen, metric, cohort=anatomy, row=row) for metric in LESION_COLUMNS]
+            shown = ["" if cell is None else value for cell, value in zip(found, values, strict=True)]
+            rows.append([ROWS.get(row, "full dose"), str(slices), *shown])
+    return _markdown(columns, rows)
 
 
 def _precision(cells: Sequence[Cell]) -> str:

@@ -73,6 +73,7 @@ class Plan:
         for protocol in both:
             tasks = self._tasks("auto", self.settings.levels, self.settings.sweep_slices, (protocol,))
             yield f"sweep, auto, {protocol}", tasks
+        yield "lesions", self._lesion_tasks()
         for rule in ("validation", "schedule"):
             for protocol in both:
                 yield f"test set, {rule}, {protocol}", self._tasks(rule, main, None, (protocol,))
@@ -135,6 +136,25 @@ class Plan:
         if all(job is not None and self.evaluator.rows(job, names) for job in everywhere.values()):
             return everywhere, names
         return jobs, self.names(anatomy, count=self.settings.sweep_slices)
+
+    def lesion_jobs(self, anatomy: str) -> tuple[dict[str, Job | None], tuple[str, ...]]:
+        """The jobs of all approaches on the slices with a tumor: first protocol, no noise added, alpha by validation.
+
+        There are no slices while those of the low dose are not finished, which say where a tumor is.
+        """
+        protocol = next(iter(self.protocols))
+        jobs = {name: self.job(anatomy, protocol, 0.0, name, "validation") for name in APPROACHES}
+        low = jobs["low"]
+        rows = {} if low is None else self.evaluator.rows(low, self.names(anatomy))
+        names = tuple(name for name, row in rows.items() if row["tumor"])
+        return {name: None if job is None else replace(job, lesions=True) for name, job in jobs.items()}, names
+
+    def _lesion_tasks(self) -> list[Task]:
+        tasks = []
+        for anatomy in self.anatomies:
+            jobs, names = self.lesion_jobs(anatomy)
+            tasks += [Task(job, names) for job in jobs.values() if job is not None and names]
+        return tasks
 
     def _validated(self, approach: str, protocol: str, level: float) -> float | None:
         start = self._scheduled(approach, level)

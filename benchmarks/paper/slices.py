@@ -21,6 +21,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from monai.data.utils import affine_to_spacing
 from monai.transforms import Compose
 
 from monai_lipcar.bundle import bundle_root, reported
@@ -59,6 +60,7 @@ class Slices:
         denoise: makes the denoised low dose; keeps what it made on disk.
         indices: of the chosen ones in the data set.
         names: ``<study>:<slice>`` of each.
+        spacings: study to the distance in mm of its slices, rows and columns.
         written: how many slices the studies have.
         kept: how many of them are usable: registered, with at least 2 % foreground and some head.
     """
@@ -69,6 +71,7 @@ class Slices:
     denoise: DenoiseSlices
     indices: tuple[int, ...]
     names: tuple[str, ...]
+    spacings: Mapping[str, tuple[float, ...]]
     written: int
     kept: int
 
@@ -79,6 +82,10 @@ class Slices:
         """The first ``count`` of them."""
         fields = {**vars(self), "indices": self.indices[:count], "names": self.names[:count]}
         return Slices(**fields)
+
+    def spacing(self, name: str) -> tuple[float, ...]:
+        """Distance in mm of slices, rows and columns of one of the slices."""
+        return self.spacings[name.rpartition(":")[0]]
 
     def load(self, names: Sequence[str], denoised: bool = False) -> list[Sample]:
         """Some of the slices, as float32 tensors (1, H, W) by member.
@@ -134,6 +141,7 @@ def _slices(
     chosen = choose(pool, count, settings.seed)
     if count is not None and len(chosen) < count:
         logger.warning("%s, %s: %d usable slices instead of %d", cohort.anatomy, section, len(chosen), count)
+    grids = {study.study_id: _grid(study) for study in studies}
     return Slices(
         anatomy=cohort.anatomy,
         section=section,
@@ -141,11 +149,15 @@ def _slices(
         denoise=denoise,
         indices=tuple(index for index, _ in chosen),
         names=tuple(name for _, name in chosen),
-        written=sum(_slices_of(study) for study in studies),
+        spacings={study: spacing for study, (_, spacing) in grids.items()},
+        written=sum(count for count, _ in grids.values()),
         kept=len(pool),
     )
 
 
-def _slices_of(study: Study) -> int:
+def _grid(study: Study) -> tuple[int, tuple[float, ...]]:
+    """How many slices a study has, and the distance in mm of slices, rows and columns."""
     image: Any = nib.load(study.members["low"])
-    return int(image.shape[slice_axis(image.affine, image.shape)])
+    axis = slice_axis(image.affine, image.shape)
+    spacing = [float(step) for step in affine_to_spacing(image.affine)]
+    return int(image.shape[axis]), (spacing.pop(axis), *spacing)

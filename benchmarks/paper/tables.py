@@ -38,6 +38,10 @@ APPROACH_METRICS = (
     *("ssim_head", "psnr_head", "relative_error_head", "ssim", "psnr"),
     *("psnr_enhancing", "enhancement_recovery", "psnr_lesion", "enhancement_recovery_lesion"),
 )
+LESION_METRICS = (
+    *("cnr_lesion", "lbr_lesion", "cep_lesion", "missed_lesions", "visible_lesions"),
+    *("false_enhancement_3mm", "false_enhancement_mm", "false_enhancement_per_cm3"),
+)
 PRECISION_METRICS = ("ssim_head", "psnr_head", "enhancement_recovery")
 SWEEP_METRICS = ("ssim_head", "ssim", "psnr_head", "enhancement_recovery")
 GROUPS = {"all": None, "tumor": 1.0, "no tumor": 0.0}
@@ -47,7 +51,7 @@ Cell = dict[str, Any]
 
 def cells(plan: Plan) -> list[Cell]:
     """All cells, those that are not measured yet with ``ours`` None."""
-    parts = (_table_1, _table_2, _approaches, _precision)
+    parts = (_table_1, _table_2, _approaches, _lesions, _precision)
     return [{**dict.fromkeys(FIELDS), **cell} for part in parts for cell in part(plan)]
 
 
@@ -164,6 +168,28 @@ def _table(
         for column, group in groups.items():
             for metric in APPROACH_METRICS if table == "table 3" else SWEEP_METRICS:
                 yield {**place, "column": column, "metric": metric, **summary(rows, metric, group)}
+
+
+def _lesions(plan: Plan) -> Iterator[Cell]:
+    """Lesion by lesion, on the slices with a tumor; the full dose is a row of its own."""
+    for anatomy in plan.anatomies:
+        jobs, names = plan.lesion_jobs(anatomy)
+        place = {"table": "lesions", "cohort": anatomy, "section": "test", "noise_level": 0.0, "column": "tumor"}
+        acquired: Rows = {}
+        for row, job in jobs.items():
+            rows = _rows(plan, job, names) if names else {}
+            acquired = acquired or {name: _of_acquired(found) for name, found in rows.items()}
+            here = {**place, "alpha_rule": "validation", "alpha": job and job.alpha, "row": row}
+            if job is not None:
+                here["protocol"] = job.protocol.name
+            for metric in LESION_METRICS:
+                yield {**here, "metric": metric, **summary(rows, metric)}
+        for metric in LESION_METRICS[:3]:
+            yield {**place, "row": "high", "metric": metric, **summary(acquired, metric)}
+
+
+def _of_acquired(row: Mapping[str, float]) -> dict[str, float]:
+    return {metric.removeprefix("high_"): value for metric, value in row.items() if metric.startswith("high_")}
 
 
 def _precision(plan: Plan) -> Iterator[Cell]:

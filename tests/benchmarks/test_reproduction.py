@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -32,6 +33,7 @@ from benchmarks.paper.reproduction import Reproduction, share_of
 from benchmarks.paper.settings import REPOSITORY, Settings, full
 from monai_lipcar.data import load_datalist
 from monai_lipcar.errors import LipcarError
+from monai_lipcar.metrics import study_metrics
 from monai_lipcar.networks import DoseOperator, save_weights
 from monai_lipcar.options import check_options
 from monai_lipcar.physics import add_gaussian_noise
@@ -114,6 +116,33 @@ def test_published_rows_of_other_slices_are_noticed(
     evaluator.parts.store(evaluator.key(job), rows)
     with pytest.raises(LipcarError, match="run without --go-on"):
         evaluator.check_published()
+
+
+def test_lesions_are_measured_in_millimeters(reproduction: Reproduction, settings: Settings) -> None:
+    slices, names = reproduction.slices["random"]["test"], reproduction.plan.names("random", count=1)
+    (sample,) = slices.load(names)
+    job = reproduction.plan.job("random", "hospital", 0.0, "linear_extrapolation")
+    assert job is not None
+    spacing = slices.spacing(names[0])
+    header = nib.nifti1.load(slices_study(settings, names[0]) / "low.nii.gz").header
+    assert sorted(spacing) == pytest.approx(sorted(float(step) for step in header.get_zooms()))
+    lesion = torch.zeros_like(sample["head"])
+    rows, columns = (int(places.float().median()) for places in torch.nonzero(sample["head"][0] > 0.5, as_tuple=True))
+    lesion[0, rows - 3 : rows + 3, columns - 3 : columns + 3] = 1.0
+    marked = {**sample, "lesion": lesion, "high": sample["high"] + lesion * 0.3}
+    plain = reproduction.evaluator._compute(job, [marked], list(names))[names[0]]
+    sized = reproduction.evaluator._compute(replace(job, lesions=True), [marked], list(names))[names[0]]
+    assert plain.items() <= sized.items()
+    image = reproduction.evaluator.images(job, [marked])[0]
+    head, pre, high = sample["head"] > 0.5, sample["pre"], marked["high"]
+    expected = study_metrics({"image": image}, high, head, pre, lesion > 0.5, spacing)
+    for metric in ("cnr_lesion", "missed_lesions", "false_enhancement_mm"):
+        assert sized[metric] == pytest.approx(expected["image"][metric], abs=1e-6)
+    assert sized["high_cep_lesion"] == pytest.approx(expected["high"]["cep_lesion"], abs=1e-6)
+
+
+def slices_study(settings: Settings, name: str) -> Path:
+    return settings.output / "cohorts" / "random" / name.rpartition(":")[0]
 
 
 def test_the_baselines_are_what_they_say(reproduction: Reproduction) -> None:
@@ -214,6 +243,8 @@ def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: 
     reproduction.theory()
     reproduction.report()
     content = json.loads((settings.results / "paper.json").read_text(encoding="utf-8"))
+    lesions = {cell["row"]: cell for cell in content["cells"] if cell["table"] == "lesions"}
+    assert set(lesions) == {*APPROACHES, "high"}
     everything = [cell for cell in content["cells"] if cell["column"] == "all" and cell["metric"] in METRICS]
     assert everything
     assert all(cell["ours"] is not None for cell in everything)
