@@ -72,7 +72,8 @@ BUNDLES = {
     "ph2l_tv": "LIP-PH2L-TV",
     "ph2l_gentv": "LIP-PH2L-GenTV",
     "physics_tv": "physics-TV",
-    "ph2l_gentv --prior adaptive": "LIP-PH2L, adaptive prior",
+    "physics_tv --alpha auto": "physics-TV, auto",
+    "ph2l_gentv --prior adaptive": "LIP-PH2L, adaptive",
 }
 """What the figures call the bundles, some with options."""
 OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
