@@ -31,6 +31,7 @@ import torch
 
 import monai_lipcar
 from benchmarks.approaches import REPOSITORY, cut
+from benchmarks.bundles import ADAPTIVE, folder_of, name_and_options
 from monai_lipcar.bundle import checksum, find_weights, run_bundle
 from monai_lipcar.bundle_folder import bundle_root
 from monai_lipcar.data import find_studies
@@ -38,7 +39,7 @@ from monai_lipcar.data.atomic import write_json
 from monai_lipcar.data.output import StudyOutput
 from monai_lipcar.data.phantom import write_cohort
 
-BUNDLES = ("l2h", "pl2h", "physics_tv", "h2l_tv", "ph2l_tv", "ph2l_gentv")
+BUNDLES = ("l2h", "pl2h", "physics_tv", "h2l_tv", "ph2l_tv", "ph2l_gentv", ADAPTIVE)
 OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
 SHOWN = ("false_enhancement_3mm", "false_enhancement_mm", "false_enhancement_per_cm3")
 SEED = 2410
@@ -68,15 +69,18 @@ def main() -> None:
     cut(find_studies(cohort, ("pre", "low", "high")), dataset, arguments.slices)
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for bundle in arguments.bundles:
-        place = arguments.output / bundle
+        place = arguments.output / folder_of(bundle)
+        name, options = name_and_options(bundle)
         # registered and matched as whole volumes, by `cut`
-        if run_bundle(bundle, dataset, place, "evaluate.json", registration_policy="none", match_intensity=False):
+        if run_bundle(
+            name, dataset, place, "evaluate.json", registration_policy="none", match_intensity=False, **options
+        ):
             raise SystemExit(f"{bundle}: some studies failed, see above")
         for study in find_studies(dataset):
             record: dict[str, Any] = StudyOutput(place, study.study_id).read() or {}
             for image, metrics in record["metrics"].items():
-                name = bundle if image == "simulated" else image
-                rows.setdefault(name, {})[study.study_id] = {key: metrics[key] for key in SHOWN if key in metrics}
+                row = bundle if image == "simulated" else image
+                rows.setdefault(row, {})[study.study_id] = {key: metrics[key] for key in SHOWN if key in metrics}
     content = {
         "studies": studies,
         "slices_per_study": arguments.slices,

@@ -10,7 +10,7 @@
 # limitations under the License.
 """All approaches on real examinations at several doses, the low dose simulated in ways that nothing was trained on.
 
-    python benchmarks/real_examinations.py EXAMINATIONS --output runs/real --slices 4
+    python -m benchmarks.real_examinations EXAMINATIONS --output runs/real --slices 4
 
 EXAMINATIONS is a dataset folder with ``pre``, ``high`` and where there is one ``lesion`` of every study, or a JSON file
 with paths that are absolute or relative to it, which can say more::
@@ -50,6 +50,7 @@ from monai.transforms import Compose, LoadImage, LoadImaged
 from tqdm import tqdm
 
 import monai_lipcar
+from benchmarks.bundles import ADAPTIVE, folder_of, name_and_options
 from monai_lipcar.bundle import bundle_root, checksum, find_weights, run_bundle
 from monai_lipcar.data import Study, find_studies
 from monai_lipcar.data.geometry import slice_axis, take_slices
@@ -73,7 +74,7 @@ BUNDLES = {
     "ph2l_gentv": "LIP-PH2L-GenTV",
     "physics_tv": "physics-TV",
     "physics_tv --alpha auto": "physics-TV, auto",
-    "ph2l_gentv --prior adaptive": "LIP-PH2L, adaptive",
+    ADAPTIVE: "LIP-PH2L, adaptive",
 }
 """What the figures call the bundles, some with options."""
 OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
@@ -279,9 +280,8 @@ def run_approach(bundle: str, dataset: Path, output: Path, simulation: Simulatio
     """
     studies = [study.study_id for study in find_studies(dataset, ("pre", "low", "high"))]
     try:
-        name, *options = bundle.split()
-        pairs = zip(options[::2], options[1::2], strict=True)
-        known = {**simulation.options(dose_fraction), **{key.removeprefix("--"): value for key, value in pairs}}
+        name, options = name_and_options(bundle)
+        known = {**simulation.options(dose_fraction), **options}
         status = run_bundle(name, dataset, output, "evaluate.json", **known, **DONE_ON_WHOLE_VOLUMES)
     except WeightsError as error:
         if "dose fraction" not in str(error):  # missing, damaged, of another operator
@@ -291,16 +291,6 @@ def run_approach(bundle: str, dataset: Path, output: Path, simulation: Simulatio
     if status:
         raise SystemExit(f"{bundle}, dose fraction {dose_fraction:g}: some studies failed, see above")
     return {study: (StudyOutput(output, study).read() or {})["metrics"]["simulated"] for study in studies}
-
-
-def folder_of(bundle: str) -> str:
-    """Name of the folder of a bundle's results, with its options.
-
-    Example:
-        >>> folder_of("ph2l_gentv"), folder_of("ph2l_gentv --prior adaptive")
-        ('ph2l_gentv', 'ph2l_gentv-prior-adaptive')
-    """
-    return re.sub(r"\W+", "-", bundle)
 
 
 def draw(
