@@ -3,7 +3,7 @@
 #   make demo     the main job on the sample study
 #   make test     all tests but the slow ones, with the examples in the docstrings
 #   make lint     style and types
-#   make reproduce  the paper's experiments, hours; what is finished is kept (ARGS=--quick: minutes, to see that it runs)
+#   make reproduce  the paper's experiments, days; what is finished is kept (ARGS=--quick: minutes, to see that it runs)
 #   make docs     the documentation, in docs/_build/html
 #   make label    a server of MONAI Label with the app, in an environment of its own, .venv-label/
 #   make test-label  the tests of the app there, with a running server

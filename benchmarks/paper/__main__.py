@@ -74,12 +74,7 @@ def main() -> None:
             "(pip install bm3d; its license allows non-commercial use only)",
             denoiser,
         )
-    if reproduction.published_denoiser(chosen) not in (None, denoiser):
-        logging.getLogger("benchmarks.paper").warning(
-            "the published numbers have another denoiser and stay: results, page and figures of this run are in %s",
-            chosen.output,
-        )
-        chosen = chosen.beside()
+    chosen = reproduction.place(chosen, denoiser)
     try:
         splits = reproduction.write_cohorts(chosen)
         if arguments.weights != "shipped" and "training" in arguments.stages:

@@ -112,7 +112,9 @@ class Evaluator:
         self.networks = networks
         self.slices = slices
         self.denoiser = denoiser
-        self.parts = Parts(settings.output / "rows", settings.results / ROWS if settings.go_on else None)
+        self.parts = Parts(
+            settings.output / "rows", (settings.published or settings.results) / ROWS if settings.go_on else None
+        )
         self._recipes = {cohort.anatomy: self._recipe(cohort) for cohort in settings.cohorts}
 
     def check_published(self) -> None:

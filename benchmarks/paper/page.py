@@ -213,8 +213,11 @@ def _lesions(cells: Sequence[Cell]) -> str:
         for row in dict.fromkeys(cell["row"] for cell in chosen):
             found = [_find(chosen, metric, cohort=anatomy, row=row) for metric in LESION_COLUMNS]
             slices = max((cell["n"] for cell in found if cell is not None), default=0)
-            values = [_value(chosen, metric, cohort=anatomy, row=row) for metric in LESION_COLUMNS]
-            shown = ["" if cell is None else value for cell, value in zip(found, values, strict=True)]
+            missing = "–" if slices else MISSING  # nothing to measure in any of the slices
+            shown = [
+                "" if cell is None else missing if cell["ours"] is None else f"{cell['ours']:.3f} ± {cell['std']:.3f}"
+                for cell in found
+            ]
             rows.append([ROWS.get(row, "full dose"), str(slices), *shown])
     return _markdown(columns, rows)
 

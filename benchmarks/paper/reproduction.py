@@ -33,7 +33,7 @@ from .protocols import protocols
 from .settings import RESULTS, Settings
 from .slices import Slices, load_sections
 
-__all__ = ["Reproduction", "published_denoiser", "share_of", "to_json", "write_cohorts"]
+__all__ = ["Reproduction", "place", "share_of", "to_json", "write_cohorts"]
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("monai_lipcar", "torch", "monai", "numpy", "scikit-image", "bm3d")
@@ -44,8 +44,18 @@ def write_cohorts(settings: Settings) -> dict[str, Split]:
     return {entry.anatomy: cohort.write(entry, settings) for entry in settings.cohorts}
 
 
-def published_denoiser(settings: Settings) -> str | None:
-    """What the published low dose was denoised by; None where nothing is published."""
+def place(settings: Settings, denoiser: str) -> Settings:
+    """The same settings, or those beside what is published where that has another denoiser: its page speaks of it."""
+    if _published_denoiser(settings) in (None, denoiser):
+        return settings
+    logger.warning(
+        "the published numbers have another denoiser and stay: results, page and figures of this run are in %s",
+        settings.output,
+    )
+    return settings.beside()
+
+
+def _published_denoiser(settings: Settings) -> str | None:
     file = settings.results / RESULTS
     return json.loads(file.read_text(encoding="utf-8"))["denoiser"] if file.is_file() else None
 
@@ -96,7 +106,7 @@ class Reproduction:
         Raises:
             LipcarError: what is published there was made with another denoiser.
         """
-        published = published_denoiser(self.settings)
+        published = _published_denoiser(self.settings)
         if published not in (None, self.denoiser):
             raise LipcarError(
                 f"{self.settings.results / RESULTS} was made with the denoiser {published}, this run has "

@@ -80,6 +80,7 @@ class Settings:
             whole test set. Sweep and choice of alpha are in float32 either way.
         go_on: take the published rows that were computed from the same data, weights and settings as they are; those of
             the solver before it kept the curvature count.
+        published: folder of these rows; by default ``results``.
     """
 
     output: Path
@@ -103,11 +104,13 @@ class Settings:
     device: str = "cpu"
     test_set_precision: str = "float32"
     go_on: bool = False
+    published: Path | None = None
 
     def beside(self) -> Settings:
         """The same, with results, page and figures in the output folder: what is published stays."""
         output = self.output
-        return replace(self, results=output / "results", page=output / "paper.md", images=output / "images")
+        results, page, images = output / "results", output / "paper.md", output / "images"
+        return replace(self, results=results, page=page, images=images, published=self.results)
 
 
 def full(output: Path, weights: str = "shipped", device: str = "cpu") -> Settings:

@@ -98,7 +98,8 @@ def _published(evaluator: Evaluator, wanted: dict[str, Any]) -> dict[str, Any] |
     """The theory of ``paper.json``, if it is of what is wanted, from the same weights, seed and number of steps."""
     settings = evaluator.settings
     try:
-        content: dict[str, Any] = json.loads((settings.results / RESULTS).read_text(encoding="utf-8"))
+        file = (settings.published or settings.results) / RESULTS
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     found: dict[str, Any] | None = content["theory"]

@@ -93,14 +93,16 @@ def false_enhancement(
         >>> false_enhancement(simulated, pre, simulated, head, (5.0, 1.0, 1.0))
         []
     """
+    plain = torch.Tensor
+    in_head = (image.as_subclass(plain)[head.as_subclass(plain)] for image in (simulated, pre, high))
+    if not all(bool(torch.isfinite(values).all()) for values in in_head):
+        raise ValueError("an image has values in the head that are not finite: there is nothing to compare")
     brightness = tissue_brightness(pre, head)
     visible, hidden = visible * brightness, hidden * brightness
     inside = np.asarray(head.detach().cpu()).astype(bool)
     acquired = np.asarray(smooth_enhancement(pre, high).cpu())
     enhancement = _plain(simulated) - _plain(pre)
     difference = _median(_plain(simulated) - _plain(high))
-    if not (np.isfinite(difference[inside]).all() and np.isfinite(enhancement[inside]).all()):
-        raise ValueError("an image has values in the head that are not finite: there is nothing to compare")
     center = float(np.median(difference[inside]))
     if sigma is None:
         sigma = float(np.median(np.abs(difference[inside] - center))) / MEDIAN_OF_ABSOLUTE_NORMAL

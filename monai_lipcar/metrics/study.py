@@ -51,7 +51,8 @@ def study_metrics(
         ``relative_error_lesion``, with ``pre`` also ``enhancement_recovery_lesion``. With ``spacing`` and a lesion
         also those of :class:`~monai_lipcar.metrics.LesionScorer`, and a row ``target_name`` with the contrasts of the
         acquired image; with ``spacing`` and ``pre`` those of
-        :func:`~monai_lipcar.metrics.lesion_table.false_enhancement_row`.
+        :func:`~monai_lipcar.metrics.lesion_table.false_enhancement_row`. An image that is not finite has NaN, and none
+        of those that ``spacing`` gives.
     """
     if lesion is not None and not bool(lesion.any()):
         lesion = None
@@ -85,9 +86,10 @@ def study_metrics(
             row["relative_error_lesion"] = relative_error(image, target, lesion)
             if pre is not None:
                 row["enhancement_recovery_lesion"] = enhancement_recovery(image, pre, target, lesion)
-        if scorer is not None:
+        finite = bool(torch.isfinite(image).all())
+        if scorer is not None and finite:
             row |= scorer.row(image)
-        if pre is not None and spacing is not None:
+        if pre is not None and spacing is not None and finite:
             row |= false_enhancement_row(image, pre, target, head, spacing, lesion)
         table[name] = row
     if scorer is not None:

@@ -28,6 +28,25 @@ def test_the_page_shows_what_was_measured() -> None:
     assert page.changes(settings.page, settings.images, content) == {}
 
 
+def test_lesions_beside_those_of_the_full_dose() -> None:
+    def cell(row: str, metric: str, ours: float | None, n: int) -> dict[str, object]:
+        place = {"table": "lesions", "cohort": "rat", "row": row, "metric": metric}
+        return {**place, "ours": ours, "std": None if ours is None else 0.5, "n": n}
+
+    cells = [
+        cell("nn_pl2h", "cnr_lesion", 8.25, 57),
+        cell("nn_pl2h", "missed_lesions", None, 0),
+        cell("nn_l2h", "cnr_lesion", None, 0),
+        cell("high", "cnr_lesion", 9.0, 57),
+    ]
+    table = page._lesions(cells).splitlines()
+    lines = {line.split("|")[1].strip(): [part.strip() for part in line.split("|")[2:-1]] for line in table[3:6]}
+    assert lines["NN-PL2H"] == ["57", "8.250 ± 0.500", "", "", "–", "", "", "", ""]
+    assert lines["NN-L2H"][:2] == ["0", page.MISSING]
+    assert lines["full dose"][:2] == ["57", "9.000 ± 0.500"]
+    assert page._lesions(cells[1:3]) == page.MISSING
+
+
 def test_the_papers_numbers_are_where_they_belong() -> None:
     assert reported("table 1", "ph2l", "denoised", "psnr", "rat") == 39.05
     assert reported("table 1", "ph2l", "low", "psnr", "rat") is None  # could not be looked up

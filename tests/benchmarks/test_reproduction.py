@@ -29,7 +29,7 @@ from benchmarks.paper.approaches import APPROACHES, BASELINES, OPERATORS, Networ
 from benchmarks.paper.evaluation import Evaluator, Rows
 from benchmarks.paper.parts import Parts
 from benchmarks.paper.plan import Plan
-from benchmarks.paper.reproduction import Reproduction, share_of
+from benchmarks.paper.reproduction import Reproduction, place, share_of
 from benchmarks.paper.settings import REPOSITORY, Settings, full
 from monai_lipcar.data import load_datalist
 from monai_lipcar.errors import LipcarError
@@ -124,8 +124,9 @@ def test_lesions_are_measured_in_millimeters(reproduction: Reproduction, setting
     job = reproduction.plan.job("random", "hospital", 0.0, "linear_extrapolation")
     assert job is not None
     spacing = slices.spacing(names[0])
-    header = nib.nifti1.load(slices_study(settings, names[0]) / "low.nii.gz").header
-    assert sorted(spacing) == pytest.approx(sorted(float(step) for step in header.get_zooms()))
+    image = nib.nifti1.load(slices_study(settings, names[0]) / "low.nii.gz")
+    steps = dict(zip(image.shape, image.header.get_zooms(), strict=False))  # 64 x 64 pixels, 6 slices
+    assert spacing == pytest.approx((steps[6], steps[64], steps[64]))
     lesion = torch.zeros_like(sample["head"])
     rows, columns = (int(places.float().median()) for places in torch.nonzero(sample["head"][0] > 0.5, as_tuple=True))
     lesion[0, rows - 3 : rows + 3, columns - 3 : columns + 3] = 1.0
@@ -133,9 +134,9 @@ def test_lesions_are_measured_in_millimeters(reproduction: Reproduction, setting
     plain = reproduction.evaluator._compute(job, [marked], list(names))[names[0]]
     sized = reproduction.evaluator._compute(replace(job, lesions=True), [marked], list(names))[names[0]]
     assert plain.items() <= sized.items()
-    image = reproduction.evaluator.images(job, [marked])[0]
+    simulated = reproduction.evaluator.images(job, [marked])[0]
     head, pre, high = sample["head"] > 0.5, sample["pre"], marked["high"]
-    expected = study_metrics({"image": image}, high, head, pre, lesion > 0.5, spacing)
+    expected = study_metrics({"image": simulated}, high, head, pre, lesion > 0.5, spacing)
     for metric in ("cnr_lesion", "missed_lesions", "false_enhancement_mm"):
         assert sized[metric] == pytest.approx(expected["image"][metric], abs=1e-6)
     assert sized["high_cep_lesion"] == pytest.approx(expected["high"]["cep_lesion"], abs=1e-6)
@@ -272,6 +273,12 @@ def test_a_page_of_another_denoiser_is_not_replaced(
     other = Reproduction(replace(settings, results=tmp_path), reproduction.splits, "nlm")
     with pytest.raises(LipcarError, match="was made with the denoiser bm3d, this run has nlm"):
         other.report()
+    beside = place(replace(settings, results=tmp_path), "nlm")
+    assert beside.results == settings.output / "results"
+    assert {beside.page.parent, beside.images.parent} == {settings.output}
+    assert beside.published == tmp_path  # rows to go on from
+    assert place(replace(settings, results=tmp_path), "bm3d").results == tmp_path
+    assert place(replace(settings, results=tmp_path / "none"), "nlm").results == tmp_path / "none"
 
 
 def test_the_published_theory_outlives_the_folder_of_what_is_finished(

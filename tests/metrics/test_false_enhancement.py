@@ -128,10 +128,11 @@ def test_an_empty_head_is_refused(scene: dict[str, Tensor]) -> None:
         found(scene["high"], scene)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("member", ["simulated", "pre", "high"])
-def test_what_is_not_finite_is_refused(member: str, scene: dict[str, Tensor]) -> None:
+def test_what_is_not_finite_is_refused(member: str, value: float, scene: dict[str, Tensor]) -> None:
     images = {"simulated": scene["high"].clone(), "pre": scene["pre"].clone(), "high": scene["high"].clone()}
-    images[member][1, 20, 20] = float("nan")
+    images[member][1, 20, 20] = value
     with pytest.raises(ValueError, match="an image has values in the head that are not finite"):
         false_enhancement(images["simulated"], images["pre"], images["high"], scene["head"], SPACING)
     mask = torch.zeros_like(scene["head"])

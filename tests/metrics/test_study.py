@@ -157,3 +157,14 @@ def test_a_target_of_another_name_and_no_pre(study: dict[str, Tensor]) -> None:
     assert table["low"].keys() == contrast | {f"{name}_large" for name in contrast}
     assert table["simulated"]["cnr_lesion"] == pytest.approx(table["low"]["cnr_lesion"], rel=1e-4)
     assert table["simulated"]["lbr_lesion"] == pytest.approx(table["low"]["lbr_lesion"], rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_image_that_is_not_finite_is_not_measured(study: dict[str, Tensor], value: float) -> None:
+    lesion, broken = study["high"] - study["pre"] > 0, study["low"].clone()
+    broken[1, 8, 8] = value
+    images = {"low": study["low"], "broken": broken}
+    table = study_metrics(images, study["high"], study["head"], study["pre"], lesion, (5.0, 1.0, 1.0))
+    assert table["low"].keys() >= CONTRAST | IN_LESION | FALSE
+    assert not table["broken"].keys() & (CONTRAST | IN_LESION | FALSE)
+    assert not any(math.isfinite(table["broken"][name]) for name in HEAD | {"psnr_lesion", "enhancement_recovery"})
