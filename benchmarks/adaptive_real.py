@@ -42,7 +42,8 @@ from .adaptive import FOUR, draw, five
 from .adaptive_heads import Comparison, Row, Study
 from .alpha_auto import REPOSITORY, table
 from .alpha_heads import Parts
-from .real_examinations import CHOOSING, DONE_ON_WHOLE_VOLUMES, prepare, read_examinations
+from .examinations import read_examinations
+from .real_examinations import CHOOSING, DONE_ON_WHOLE_VOLUMES, prepare
 
 DOSE_FRACTION = 0.2
 NOISE_LEVEL = 0.01

@@ -34,7 +34,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from tqdm import tqdm
 
-from benchmarks.real_examinations import Examination, read_examinations
+from benchmarks.examinations import Examination, read_examinations
 from monai_lipcar.bundle import bundle_root, reported, run_studies
 from monai_lipcar.data import Study, find_studies
 from monai_lipcar.data.geometry import slice_axis, take_slices

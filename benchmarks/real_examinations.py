@@ -36,7 +36,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,16 +45,17 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
-from monai.transforms import Compose, LoadImage, LoadImaged
+from monai.transforms import Compose, LoadImaged
 from tqdm import tqdm
 
 import monai_lipcar
 from benchmarks.bundles import ADAPTIVE, folder_of, name_and_options
+from benchmarks.examinations import Examination, read_examinations, read_lesion
 from monai_lipcar.bundle import bundle_root, checksum, find_weights, run_bundle
-from monai_lipcar.data import Study, find_studies
+from monai_lipcar.data import find_studies
 from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import StudyOutput, write_volume
-from monai_lipcar.errors import StudyError, WeightsError
+from monai_lipcar.errors import WeightsError
 from monai_lipcar.metrics import study_metrics
 from monai_lipcar.physics import linear_extrapolation
 from monai_lipcar.report import Panel, best_slice, study_figure
@@ -74,6 +74,7 @@ BUNDLES = {
     "ph2l_gentv": "LIP-PH2L-GenTV",
     "physics_tv": "physics-TV",
     "physics_tv --alpha auto": "physics-TV, auto",
+    "ph2l_gentv --alpha auto": "LIP-PH2L-GenTV, auto",
     ADAPTIVE: "LIP-PH2L, adaptive",
 }
 """What the figures call the bundles, some with options."""
@@ -85,62 +86,6 @@ DONE_ON_WHOLE_VOLUMES = {"registration_policy": "none", "match_intensity": False
 RECORD = "examination.json"
 
 Rows = dict[str, dict[str, float] | None]
-
-
-@dataclass(frozen=True)
-class Examination:
-    """A real pair of images.
-
-    Args:
-        name: what tables call it.
-        pre: image before contrast.
-        high: image at full dose.
-        lesion: segmentation on the grid of ``high``, or None.
-        lesion_labels: its values that are enhancing lesion; by default all above 0.
-        slices: how many to take; by default what the command line says.
-        center: slice in the middle of them; by default the one that shows most.
-    """
-
-    name: str
-    pre: Path
-    high: Path
-    lesion: Path | None = None
-    lesion_labels: tuple[int, ...] | None = None
-    slices: int | None = None
-    center: int | None = None
-
-    @property
-    def study_id(self) -> str:
-        """Name of its folders."""
-        return re.sub(r"[^A-Za-z0-9]+", "-", self.name).strip("-").lower()
-
-
-def read_examinations(source: Path) -> list[Examination]:
-    """The examinations of a dataset folder or a JSON file.
-
-    Raises:
-        SystemExit: the file is not as expected, or a volume is missing.
-    """
-    if source.is_dir():
-        return [_examination(study) for study in find_studies(source, ("pre", "high"))]
-    try:
-        entries = json.loads(source.read_text(encoding="utf-8"))
-        examinations = []
-        for name, entry in entries.items():
-            volumes = {key: source.parent / entry.pop(key) for key in ("pre", "high", "lesion") if key in entry}
-            labels = tuple(entry.pop("lesion_labels", ())) or None
-            examinations.append(Examination(name, **volumes, lesion_labels=labels, **entry))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise SystemExit(
-            f"{source}: expected JSON with pre, high and perhaps lesion, lesion_labels, slices and center of every "
-            f"examination by its name, got {error}"
-        ) from error
-    missing = [path for one in examinations for path in (one.pre, one.high, one.lesion) if path and not path.exists()]
-    if missing:
-        raise SystemExit(f"{source}: no such volume: {', '.join(map(str, missing))}")
-    if len({one.study_id for one in examinations}) < len(examinations):
-        raise SystemExit(f"{source}: expected names that differ by more than punctuation")
-    return examinations
 
 
 def prepare(
@@ -203,24 +148,6 @@ def prepare(
         # last: says that all is there
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
-
-
-def _examination(study: Study) -> Examination:
-    try:
-        study.check(("pre", "high"))
-    except StudyError as error:
-        raise SystemExit(str(error)) from error
-    return Examination(study.study_id, study.members["pre"], study.members["high"], study.members.get("lesion"))
-
-
-def read_lesion(examination: Examination, high: MetaTensor) -> MetaTensor:
-    """The enhancing lesions as a mask on the grid of ``high``."""
-    labels = LoadImage(image_only=True, ensure_channel_first=True)(str(examination.lesion))
-    if labels.shape != high.shape or not torch.allclose(labels.affine, high.affine, atol=1e-3):
-        raise SystemExit(f"{examination.name}: expected {examination.lesion} on the grid of {examination.high}")
-    values = examination.lesion_labels
-    mask = labels > 0 if values is None else torch.isin(labels, torch.tensor(values, dtype=labels.dtype))
-    return MetaTensor(mask.as_subclass(torch.Tensor).float(), affine=high.affine)
 
 
 def baselines(study: Path, dose_fraction: float, denoiser: Method) -> tuple[Rows, dict[str, np.ndarray]]:
