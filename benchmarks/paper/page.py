@@ -23,21 +23,12 @@ from monai_lipcar.data.atomic import write_text
 from .alphas import SWEEP_RULES
 from .approaches import APPROACHES, OPERATORS
 from .settings import REPOSITORY, Settings
+from .tables import LESION_COLUMNS
 
 __all__ = ["TEMPLATE", "changes", "tables", "write"]
 
 TEMPLATE = REPOSITORY / "docs" / "paper.md"
 MISSING = "not measured yet"
-LESION_COLUMNS = {
-    "cnr_lesion": "contrast-to-noise ratio",
-    "lbr_lesion": "lesion-to-brain ratio",
-    "cep_lesion": "contrast enhancement (%)",
-    "missed_lesions": "share of visible lesions missed",
-    "visible_lesions": "visible lesions of a slice",
-    "false_enhancement_3mm": "share of slices with false enhancement of 3 mm or more",
-    "false_enhancement_mm": "largest false component of a slice (mm)",
-    "false_enhancement_per_cm3": "false components per cm³",
-}
 Cell = Mapping[str, Any]
 COHORTS = {"rat": "simulated rats", "mni152": "simulated human heads (MNI152)"}
 ROWS = {**{name: details.label for name, details in APPROACHES.items()}, **{name: name.upper() for name in OPERATORS}}

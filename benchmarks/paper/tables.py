@@ -38,10 +38,16 @@ APPROACH_METRICS = (
     *("ssim_head", "psnr_head", "relative_error_head", "ssim", "psnr"),
     *("psnr_enhancing", "enhancement_recovery", "psnr_lesion", "enhancement_recovery_lesion"),
 )
-LESION_METRICS = (
-    *("cnr_lesion", "lbr_lesion", "cep_lesion", "missed_lesions", "visible_lesions"),
-    *("false_enhancement_3mm", "false_enhancement_mm", "false_enhancement_per_cm3"),
-)
+LESION_COLUMNS = {
+    "cnr_lesion": "contrast-to-noise ratio",
+    "lbr_lesion": "lesion-to-brain ratio",
+    "cep_lesion": "contrast enhancement (%)",
+    "missed_lesions": "share of visible lesions missed",
+    "visible_lesions": "visible lesions of a slice",
+    "false_enhancement_3mm": "share of slices with false enhancement of 3 mm or more",
+    "false_enhancement_mm": "largest false component of a slice (mm)",
+    "false_enhancement_per_cm3": "false components per cm³",
+}
 PRECISION_METRICS = ("ssim_head", "psnr_head", "enhancement_recovery")
 SWEEP_METRICS = ("ssim_head", "ssim", "psnr_head", "enhancement_recovery")
 GROUPS = {"all": None, "tumor": 1.0, "no tumor": 0.0}
@@ -182,9 +188,9 @@ def _lesions(plan: Plan) -> Iterator[Cell]:
             here = {**place, "alpha_rule": "validation", "alpha": job and job.alpha, "row": row}
             if job is not None:
                 here["protocol"] = job.protocol.name
-            for metric in LESION_METRICS:
+            for metric in LESION_COLUMNS:
                 yield {**here, "metric": metric, **summary(rows, metric)}
-        for metric in LESION_METRICS[:3]:
+        for metric in list(LESION_COLUMNS)[:3]:
             yield {**place, "row": "high", "metric": metric, **summary(acquired, metric)}
 
 
