@@ -133,8 +133,7 @@ class LIPInferer(Inferer):
             slice is solved whatever it needs.
         precision: of the forward operator's convolutions while the problem is solved. ``"auto"``: bfloat16 where the
             device is faster in it and the slice with most signal shows that it changes the output little, see
-            :func:`~monai_lipcar.networks.in_bfloat16`; the record's solver then says so. Everything else is in float32,
-            the residual that is reported included.
+            :func:`~monai_lipcar.networks.in_bfloat16`; the record's solver says so. The rest is in float32.
         compiled: compile the forward operator, see :func:`~monai_lipcar.networks.compile_operator`.
         across_slices: one problem for the volume with a 2-D operator, :class:`SlicewiseOperator`: the prior is that of
             the volume, and neighboring slices inform each other.
@@ -142,8 +141,7 @@ class LIPInferer(Inferer):
         progress: show a progress bar.
 
     Raises:
-        ConfigurationError: a setting that cannot be used, inputs of another shape, or a guess from the pre-dose image
-            with inputs that have no pre-dose channel.
+        ConfigurationError: a setting that cannot be used, inputs of another shape, or none before the dose for a guess.
 
     Example:
         >>> from monai_lipcar.physics import LinearDoseOperator
@@ -187,6 +185,8 @@ class LIPInferer(Inferer):
             )
         if precision not in ("float32", "auto"):
             raise ConfigurationError(f"precision: expected 'float32' or 'auto', got {precision!r}")
+        if not 0 < memory_budget_gib < math.inf:
+            raise ConfigurationError(f"memory_budget_gib: expected a positive number, got {memory_budget_gib!r}")
         self.precision = precision
         if guess_rule is not None and not callable(guess):
             raise ConfigurationError(f"guess_rule: it weighs an end-to-end network's image, but guess is {guess!r}")

@@ -95,6 +95,10 @@ def prox_tv(
         ([0.1, 0.1, 0.1, 0.9, 0.9, 0.9], True)
     """
     shape = image.shape
+    if len(shape) not in (4, 5) or shape[1] != 1:
+        raise ValueError(f"image: expected shape (B, 1, *spatial) with 2 or 3 spatial axes, got {tuple(shape)}")
+    if metric is not None and metric.shape != shape:
+        raise ValueError(f"metric of shape {tuple(metric.shape)} does not belong to an image of shape {tuple(shape)}")
     if dual is not None and dual.shape != (shape[0], len(shape) - 2, *shape[2:]):
         raise ValueError(f"dual of shape {tuple(dual.shape)} does not belong to an image of shape {tuple(shape)}")
     weights = _per_sample(weight, image, image.dtype)

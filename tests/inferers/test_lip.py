@@ -369,3 +369,9 @@ def test_in_bfloat16_where_the_device_has_it(across_slices: bool, monkeypatch: p
 def test_a_precision_that_does_not_exist() -> None:
     with pytest.raises(ConfigurationError, match="precision: expected 'float32' or 'auto', got 'half'"):
         make_inferer(precision="half")
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_memory_budget_that_is_no_positive_number(budget: float) -> None:
+    with pytest.raises(ConfigurationError, match=f"memory_budget_gib: expected a positive number, got {budget}"):
+        make_inferer(memory_budget_gib=budget)

@@ -345,6 +345,9 @@ def test_of_the_prior() -> None:
         (lambda x: prox_tv(x, -0.1), "weight: expected numbers that are not negative, got -0.1"),
         (lambda x: prox_tv(x, torch.ones(3)), r"expected a number or shape \(2,\), got \(3,\)"),
         (lambda x: prox_tv(x, 0.1, dual=torch.zeros(2, 1, 4, 4)), r"dual of shape \(2, 1, 4, 4\) does not belong"),
+        (lambda x: prox_tv(x, 0.1, metric=torch.ones(1, 1, 4, 4)), r"metric of shape \(1, 1, 4, 4\) does not belong"),
+        (lambda x: prox_tv(x.expand(2, 2, 4, 4), 0.1), r"expected shape \(B, 1, \*spatial\) .*got \(2, 2, 4, 4\)"),
+        (lambda x: prox_tv(x[:, 0], 0.1), r"with 2 or 3 spatial axes, got \(2, 4, 4\)"),
         (lambda x: prox_tv(x, 0.1, spacing=(1.0, 1.0, 1.0)), "spacing: expected 2 positive numbers"),
     ],
 )
