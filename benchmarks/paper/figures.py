@@ -43,6 +43,11 @@ ERROR_LIMIT = 0.15
 ZOOM = 56
 """Side of the square around a lesion, in pixels."""
 RULE_LINES = {"validation": "-", "schedule": "--", "auto": ":"}
+RULE_LEGEND = {
+    "validation": "chosen on validation slices (solid)",
+    "schedule": "of the schedule (dashed)",
+    "auto": "by the noise of the slice (dotted)",
+}
 CELL_METRICS = {"ssim_head": "SSIM, head", "ssim": "SSIM, whole image"}
 
 
@@ -121,7 +126,7 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
     """Figure 7: SSIM against the noise level, alpha in three ways."""
     figure = _figure(10, 7.5)
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
-    drawn = 0
+    drawn = set()
     for row, (metric, title) in enumerate(CELL_METRICS.items()):
         for column, protocol in enumerate(plan.protocols):
             place = axes[row, column]
@@ -136,7 +141,7 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
                         if (cell["cohort"], cell["protocol"], cell["alpha_rule"]) == (anatomy, protocol, rule)
                         if cell["ours"] is not None
                     ]
-                    drawn += len(points)
+                    drawn |= {rule} if points else set()
                     first = rule == rules[0]
                     look = {"color": COLORS[approach], "marker": MARKERS[approach], "linewidth": 1.4, "markersize": 5}
                     line = "-" if first else RULE_LINES[rule]
@@ -152,10 +157,9 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
                 place.set_xlabel("noise level (standard deviation, images in [0, 1])")
     if not drawn:
         return []
-    figure.suptitle(
-        f"{anatomy}: mean over {len(plan.names(anatomy, count=plan.settings.sweep_slices))} test slices; "
-        "solid: alpha chosen on validation slices, dashed: of the schedule, dotted: by the noise of the slice"
-    )
+    count = len(plan.names(anatomy, count=plan.settings.sweep_slices))
+    alphas = ", ".join(legend for rule, legend in RULE_LEGEND.items() if rule in drawn)
+    figure.suptitle(f"{anatomy}: mean over {count} test slices\nalpha {alphas}", fontsize=11)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
     return _save(figure, folder, f"noise-{anatomy}")

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from monai_lipcar.data.atomic import write_text
 from .alphas import SWEEP_RULES
 from .approaches import APPROACHES, OPERATORS
 from .settings import REPOSITORY, Settings
-from .tables import LESION_COLUMNS
+from .tables import LESION_COLUMNS, LESION_SIZES
 
 __all__ = ["TEMPLATE", "changes", "tables", "write"]
 
@@ -199,10 +200,14 @@ def _lesions(cells: Sequence[Cell]) -> str:
         return MISSING
     columns = ["approach", "slices", *LESION_COLUMNS.values()]
     rows = []
-    for anatomy, title in COHORTS.items():
-        rows.append([f"**{title}**", *[""] * (len(columns) - 1)])
+    for (anatomy, title), (size, which) in itertools.product(COHORTS.items(), LESION_SIZES.items()):
+        if size and not any(
+            cell["n"] for cell in chosen if cell["cohort"] == anatomy and cell["metric"].endswith(size)
+        ):
+            continue
+        rows.append([f"**{title}{which}**", *[""] * (len(columns) - 1)])
         for row in dict.fromkeys(cell["row"] for cell in chosen):
-            found = [_find(chosen, metric, cohort=anatomy, row=row) for metric in LESION_COLUMNS]
+            found = [_find(chosen, metric + size, cohort=anatomy, row=row) for metric in LESION_COLUMNS]
             slices = max((cell["n"] for cell in found if cell is not None), default=0)
             missing = "–" if slices else MISSING  # nothing to measure in any of the slices
             shown = [

@@ -48,6 +48,11 @@ LESION_COLUMNS = {
     "false_enhancement_mm": "largest false component of a slice (mm)",
     "false_enhancement_per_cm3": "false components per cm³",
 }
+LESION_SIZES = {"": "", "_small": ", lesions < 5 mm", "_large": ", lesions ≥ 5 mm"}
+LESION_METRICS = [
+    *LESION_COLUMNS,
+    *(metric + size for size in LESION_SIZES if size for metric in list(LESION_COLUMNS)[:5]),
+]
 PRECISION_METRICS = ("ssim_head", "psnr_head", "enhancement_recovery")
 SWEEP_METRICS = ("ssim_head", "ssim", "psnr_head", "enhancement_recovery")
 GROUPS = {"all": None, "tumor": 1.0, "no tumor": 0.0}
@@ -188,9 +193,9 @@ def _lesions(plan: Plan) -> Iterator[Cell]:
             here = {**place, "alpha_rule": "validation", "alpha": job and job.alpha, "row": row}
             if job is not None:
                 here["protocol"] = job.protocol.name
-            for metric in LESION_COLUMNS:
+            for metric in LESION_METRICS:
                 yield {**here, "metric": metric, **summary(rows, metric)}
-        for metric in list(LESION_COLUMNS)[:3]:
+        for metric in (metric + size for size in LESION_SIZES for metric in list(LESION_COLUMNS)[:3]):
             yield {**place, "row": "high", "metric": metric, **summary(acquired, metric)}
 
 

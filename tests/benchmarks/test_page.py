@@ -45,6 +45,11 @@ def test_lesions_beside_those_of_the_full_dose() -> None:
     assert lines["NN-L2H"][:2] == ["0", page.MISSING]
     assert lines["full dose"][:2] == ["57", "9.000 ± 0.500"]
     assert page._lesions(cells[1:3]) == page.MISSING
+    assert "5 mm" not in "".join(table).replace(page.LESION_COLUMNS["false_enhancement_3mm"], "")
+    by_size = page._lesions([*cells, cell("nn_pl2h", "cnr_lesion_small", 4.0, 9)]).splitlines()
+    start = next(index for index, line in enumerate(by_size) if "**simulated rats, lesions < 5 mm**" in line)
+    assert [part.strip() for part in by_size[start + 1].split("|")[1:4]] == ["NN-PL2H", "9", "4.000 ± 0.500"]
+    assert not any("≥ 5 mm" in line for line in by_size)
 
 
 def test_the_papers_numbers_are_where_they_belong() -> None:
