@@ -42,7 +42,7 @@ def evaluation_bytes(problem: LearnedInverseProblem) -> int:
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would refer to what saves it: a cycle that is never freed
 
     with (
         torch.inference_mode(False),

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,6 +64,17 @@ def test_measuring_leaves_nothing_behind() -> None:
         evaluation_bytes(given)
     assert operator.training
     assert all(parameter.requires_grad for parameter in operator.parameters())
+
+
+def test_measuring_leaves_no_memory_behind() -> None:
+    operator = DoseOperator(skeleton="kept")
+    given = problem(operator, 32)
+    counts = []
+    for _ in range(3):
+        evaluation_bytes(given)
+        gc.collect()
+        counts.append(sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()))
+    assert counts[0] == counts[1] == counts[2]
 
 
 def test_at_least_one_slice_and_no_more_than_asked_for() -> None:
