@@ -85,6 +85,10 @@ def test_the_command_of_false_enhancement_names_what_was_measured(publish: Modul
     words = shlex.split(command.replace("\\\n", " "))
     named = words[words.index("--bundles") + 1 :]
     measured = json.loads((publish.RESULTS / "false_enhancement.json").read_text(encoding="utf-8"))
+    heads, slices = measured["studies"]["mni152"], measured["slices_per_study"]
+    assert words[words.index("--heads") + 1] == str(heads)
+    said = f"({measured['studies']['rat']} rats, {heads} human heads; of each the {slices} slices"
+    assert said in page
     for anatomy, count in measured["studies"].items():
         assert sorted(named) == sorted(set(measured["mean"][anatomy]) - set(publish.BASELINES))
         assert all(sum(name.startswith(anatomy) for name in rows) == count for rows in measured["each"].values())

@@ -126,7 +126,7 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
     """Figure 7: SSIM against the noise level, alpha in three ways."""
     figure = _figure(10, 7.5)
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
-    drawn = set()
+    drawn, rules_drawn = False, set[str]()
     for row, (metric, title) in enumerate(CELL_METRICS.items()):
         for column, protocol in enumerate(plan.protocols):
             place = axes[row, column]
@@ -141,7 +141,8 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
                         if (cell["cohort"], cell["protocol"], cell["alpha_rule"]) == (anatomy, protocol, rule)
                         if cell["ours"] is not None
                     ]
-                    drawn |= {rule} if points else set()
+                    drawn |= points != []
+                    rules_drawn |= {rule} if points and details.bundle is not None else set()
                     first = rule == rules[0]
                     look = {"color": COLORS[approach], "marker": MARKERS[approach], "linewidth": 1.4, "markersize": 5}
                     line = "-" if first else RULE_LINES[rule]
@@ -158,7 +159,7 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
     if not drawn:
         return []
     count = len(plan.names(anatomy, count=plan.settings.sweep_slices))
-    alphas = ", ".join(legend for rule, legend in RULE_LEGEND.items() if rule in drawn)
+    alphas = ", ".join(legend for rule, legend in RULE_LEGEND.items() if rule in rules_drawn)
     figure.suptitle(f"{anatomy}: mean over {count} test slices\nalpha {alphas}", fontsize=11)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)

@@ -12,12 +12,27 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
+from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.problem import LearnedInverseProblem, frozen
 
-__all__ = ["evaluation_bytes", "slices_within"]
+__all__ = ["checked_budget", "evaluation_bytes", "slices_within"]
+
+
+def checked_budget(budget_gib: float) -> float:
+    """The budget as it is.
+
+    Raises:
+        ConfigurationError: no finite number above 0.
+    """
+    number = isinstance(budget_gib, (int, float)) and not isinstance(budget_gib, bool)
+    if not number or not 0 < budget_gib < math.inf:
+        raise ConfigurationError(f"memory_budget_gib: expected a finite number above 0, got {budget_gib!r}")
+    return budget_gib
 
 
 def evaluation_bytes(problem: LearnedInverseProblem) -> int:

@@ -40,7 +40,7 @@ from monai_lipcar.problem import (
 )
 
 from .automatic import AlphaChoice, GuessChoice, ObservedNoise, choose_alpha, observed_noise
-from .budget import slices_within
+from .budget import checked_budget, slices_within
 from .operator import volume_slice_axis
 from .slicewise import SlicewiseOperator
 
@@ -133,7 +133,8 @@ class LIPInferer(Inferer):
             slice is solved whatever it needs.
         precision: of the forward operator's convolutions while the problem is solved. ``"auto"``: bfloat16 where the
             device is faster in it and the slice with most signal shows that it changes the output little, see
-            :func:`~monai_lipcar.networks.in_bfloat16`; the record's solver says so. The rest is in float32.
+            :func:`~monai_lipcar.networks.in_bfloat16`; the record's solver then says so. Everything else is in float32,
+            the residual that is reported included.
         compiled: compile the forward operator, see :func:`~monai_lipcar.networks.compile_operator`.
         across_slices: one problem for the volume with a 2-D operator, :class:`SlicewiseOperator`: the prior is that of
             the volume, and neighboring slices inform each other.
@@ -141,7 +142,8 @@ class LIPInferer(Inferer):
         progress: show a progress bar.
 
     Raises:
-        ConfigurationError: a setting that cannot be used, inputs of another shape, or none before the dose for a guess.
+        ConfigurationError: a setting that cannot be used, inputs of another shape, or a guess from the pre-dose image
+            with inputs that have no pre-dose channel.
 
     Example:
         >>> from monai_lipcar.physics import LinearDoseOperator
@@ -185,8 +187,6 @@ class LIPInferer(Inferer):
             )
         if precision not in ("float32", "auto"):
             raise ConfigurationError(f"precision: expected 'float32' or 'auto', got {precision!r}")
-        if not 0 < memory_budget_gib < math.inf:
-            raise ConfigurationError(f"memory_budget_gib: expected a positive number, got {memory_budget_gib!r}")
         self.precision = precision
         if guess_rule is not None and not callable(guess):
             raise ConfigurationError(f"guess_rule: it weighs an end-to-end network's image, but guess is {guess!r}")
@@ -198,7 +198,7 @@ class LIPInferer(Inferer):
         self.solver: Solver = AdamSolver() if solver is None else solver
         self.spatial_dims = spatial_dims
         self.slice_batch_size = slice_batch_size
-        self.memory_budget_gib = memory_budget_gib
+        self.memory_budget_gib = checked_budget(memory_budget_gib)
         self.across_slices = across_slices
         self.compiled = compiled
         self.slice_axis = slice_axis

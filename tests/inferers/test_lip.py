@@ -371,7 +371,9 @@ def test_a_precision_that_does_not_exist() -> None:
         make_inferer(precision="half")
 
 
-@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan"), float("inf"), "2", True])
 def test_a_memory_budget_that_is_no_positive_number(budget: float) -> None:
-    with pytest.raises(ConfigurationError, match=f"memory_budget_gib: expected a positive number, got {budget}"):
+    with pytest.raises(
+        ConfigurationError, match=f"memory_budget_gib: expected a finite number above 0, got {budget!r}"
+    ):
         make_inferer(memory_budget_gib=budget)
