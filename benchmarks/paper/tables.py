@@ -112,15 +112,17 @@ def _table_1(plan: Plan) -> Iterator[Cell]:
             for row in BASELINES:
                 whole = plan.job(anatomy, protocol, 0.0, row)
                 rows = _rows(plan, whole, plan.names(anatomy), plan.names(anatomy, count=plan.settings.sweep_slices))
-                yield from _operator_cells("table 1", anatomy, "test", 0.0, row, column, rows)
+                yield from _operator_cells("table 1", anatomy, "test", 0.0, row, column, rows, whole)
 
 
 def _operator_cells(
-    table: str, anatomy: str, section: str, level: float, row: str, column: str, rows: Rows
+    table: str, anatomy: str, section: str, level: float, row: str, column: str, rows: Rows, job: Job | None = None
 ) -> Iterator[Cell]:
+    """The cells of a row; with the job of one for comparison, which has a protocol and may have an alpha."""
+    how = {} if job is None else {"protocol": job.protocol.name, "alpha_rule": "schedule", "alpha": job.alpha}
     metrics = OPERATOR_METRICS if table == "table 1" else ("relative_error", "relative_error_head")
     for metric in metrics:
-        place = {"table": table, "cohort": anatomy, "section": section, "noise_level": level}
+        place = {"table": table, "cohort": anatomy, "section": section, "noise_level": level, **how}
         paper = reported(table, row, column, metric, anatomy)
         yield {**place, "row": row, "column": column, "metric": metric, "paper": paper, **summary(rows, metric)}
 
@@ -136,8 +138,9 @@ def _table_2(plan: Plan) -> Iterator[Cell]:
                     rows = _rows(plan, plan.operator_job(anatomy, row, "low", section, level), names)
                     yield from _operator_cells("table 2", anatomy, section, level, row, "low", rows)
                 for row in BASELINES:
-                    rows = _rows(plan, plan.job(anatomy, "hospital", level, row, section=section), names)
-                    yield from _operator_cells("table 2", anatomy, section, level, row, "low", rows)
+                    beside = plan.job(anatomy, "hospital", level, row, section=section)
+                    rows = _rows(plan, beside, names)
+                    yield from _operator_cells("table 2", anatomy, section, level, row, "low", rows, beside)
 
 
 def _approaches(plan: Plan) -> Iterator[Cell]:

@@ -254,6 +254,8 @@ def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: 
         beside = [cell for cell in content["cells"] if cell["table"] == table]
         assert {cell["row"] for cell in beside} == {*OPERATORS, *BASELINES}
         assert all(cell["ours"] is not None and cell["n"] == 2 for cell in beside)  # the whole test set
+        assert all(("protocol" in cell) == (cell["row"] in BASELINES) for cell in beside)
+        assert all(("alpha" in cell) == (cell["row"] == "physics_tv") for cell in beside)
     assert content["seed"] == settings.seed
     assert len(content["weights"]["sha256"]) == 4
     with (settings.results / "paper.csv").open(encoding="utf-8", newline="") as file:
