@@ -124,9 +124,15 @@ def _operators(plan: Plan, folder: Path) -> list[Path]:
 
 def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> list[Path]:
     """Figure 7: SSIM against the noise level, alpha in three ways."""
+    cells = [
+        cell
+        for cell in content["cells"]
+        if (cell["table"], cell["cohort"]) == ("figure 7", anatomy) and cell["ours"] is not None
+    ]
+    if not cells:
+        return []
     figure = _figure(10, 7.5)
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
-    drawn, rules_drawn = False, set[str]()
     for row, (metric, title) in enumerate(CELL_METRICS.items()):
         for column, protocol in enumerate(plan.protocols):
             place = axes[row, column]
@@ -136,13 +142,10 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
                 for rule in rules:
                     points = [
                         (cell["noise_level"], cell["ours"])
-                        for cell in content["cells"]
-                        if cell["table"] == "figure 7" and cell["metric"] == metric and cell["row"] == approach
-                        if (cell["cohort"], cell["protocol"], cell["alpha_rule"]) == (anatomy, protocol, rule)
-                        if cell["ours"] is not None
+                        for cell in cells
+                        if (cell["metric"], cell["row"]) == (metric, approach)
+                        if (cell["protocol"], cell["alpha_rule"]) == (protocol, rule)
                     ]
-                    drawn |= points != []
-                    rules_drawn |= {rule} if points and details.bundle is not None else set()
                     first = rule == rules[0]
                     look = {"color": COLORS[approach], "marker": MARKERS[approach], "linewidth": 1.4, "markersize": 5}
                     line = "-" if first else RULE_LINES[rule]
@@ -156,10 +159,9 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
                 place.set_ylabel(title)
             if row == 1:
                 place.set_xlabel("noise level (standard deviation, images in [0, 1])")
-    if not drawn:
-        return []
     count = len(plan.names(anatomy, count=plan.settings.sweep_slices))
-    alphas = ", ".join(legend for rule, legend in RULE_LEGEND.items() if rule in rules_drawn)
+    rules_shown = {cell["alpha_rule"] for cell in cells if APPROACHES[cell["row"]].bundle is not None}
+    alphas = ", ".join(legend for rule, legend in RULE_LEGEND.items() if rule in rules_shown)
     figure.suptitle(f"{anatomy}: mean over {count} test slices\nalpha {alphas}", fontsize=11)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)

@@ -49,10 +49,10 @@ LESION_COLUMNS = {
     "false_enhancement_per_cm3": "false components per cm³",
 }
 LESION_SIZES = {"": "", "_small": ", lesions < 5 mm", "_large": ", lesions ≥ 5 mm"}
-LESION_METRICS = [
-    *LESION_COLUMNS,
-    *(metric + size for size in LESION_SIZES if size for metric in list(LESION_COLUMNS)[:5]),
-]
+LESION_CONTRAST = ("cnr_lesion", "lbr_lesion", "cep_lesion")
+"""What the acquired full dose has as well."""
+LESION_BY_SIZE = (*LESION_CONTRAST, "missed_lesions", "visible_lesions")
+LESION_METRICS = (*LESION_COLUMNS, *(metric + size for size in LESION_SIZES if size for metric in LESION_BY_SIZE))
 PRECISION_METRICS = ("ssim_head", "psnr_head", "enhancement_recovery")
 SWEEP_METRICS = ("ssim_head", "ssim", "psnr_head", "enhancement_recovery")
 GROUPS = {"all": None, "tumor": 1.0, "no tumor": 0.0}
@@ -198,7 +198,7 @@ def _lesions(plan: Plan) -> Iterator[Cell]:
                 here["protocol"] = job.protocol.name
             for metric in LESION_METRICS:
                 yield {**here, "metric": metric, **summary(rows, metric)}
-        for metric in (metric + size for size in LESION_SIZES for metric in list(LESION_COLUMNS)[:3]):
+        for metric in (metric + size for size in LESION_SIZES for metric in LESION_CONTRAST):
             yield {**place, "row": "high", "metric": metric, **summary(acquired, metric)}
 
 
