@@ -201,14 +201,15 @@ def _lesions(cells: Sequence[Cell]) -> str:
     columns = ["approach", "slices", *LESION_COLUMNS.values()]
     rows = []
     for (anatomy, title), (size, which) in itertools.product(COHORTS.items(), LESION_SIZES.items()):
-        if size and not any(
-            cell["n"] for cell in chosen if cell["cohort"] == anatomy and cell["metric"].endswith(size)
-        ):
+        there = [cell for cell in chosen if cell["cohort"] == anatomy]
+        if size and not _of_some_lesions(there, size):
             continue
         rows.append([f"**{title}{which}**", *[""] * (len(columns) - 1)])
         for row in dict.fromkeys(cell["row"] for cell in chosen):
-            found = [_find(chosen, metric + size, cohort=anatomy, row=row) for metric in LESION_COLUMNS]
+            found = [_find(there, metric + size, row=row) for metric in LESION_COLUMNS]
             slices = max((cell["n"] for cell in found if cell is not None), default=0)
+            if size and not slices:
+                continue
             missing = "–" if slices else MISSING  # nothing to measure in any of the slices
             shown = [
                 "" if cell is None else missing if cell["ours"] is None else f"{cell['ours']:.3f} ± {cell['std']:.3f}"
@@ -216,6 +217,14 @@ def _lesions(cells: Sequence[Cell]) -> str:
             ]
             rows.append([ROWS.get(row, "full dose"), str(slices), *shown])
     return _markdown(columns, rows)
+
+
+def _of_some_lesions(cells: Sequence[Cell], size: str) -> bool:
+    """Whether there are lesions of this size, and others: else their rows are none, or those of all lesions again."""
+    kept = ("ours", "std", "n")
+    measured = {(cell["row"], cell["metric"]): [cell[key] for key in kept] for cell in cells if cell["n"]}
+    of_size = {key: values for key, values in measured.items() if key[1].endswith(size)}
+    return any(values != measured.get((row, metric.removesuffix(size))) for (row, metric), values in of_size.items())
 
 
 def _precision(cells: Sequence[Cell]) -> str:

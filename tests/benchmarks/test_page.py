@@ -49,7 +49,18 @@ def test_lesions_beside_those_of_the_full_dose() -> None:
     by_size = page._lesions([*cells, cell("nn_pl2h", "cnr_lesion_small", 4.0, 9)]).splitlines()
     start = next(index for index, line in enumerate(by_size) if "**simulated rats, lesions < 5 mm**" in line)
     assert [part.strip() for part in by_size[start + 1].split("|")[1:4]] == ["NN-PL2H", "9", "4.000 ± 0.500"]
+    assert "NN-L2H" not in by_size[start + 2]  # nothing of it by size
     assert not any("≥ 5 mm" in line for line in by_size)
+
+
+def test_lesions_that_are_all_of_one_size_stand_once() -> None:
+    def cell(metric: str, ours: float) -> dict[str, object]:
+        place = {"table": "lesions", "cohort": "rat", "row": "nn_pl2h", "metric": metric}
+        return {**place, "ours": ours, "std": 0.5, "n": 7}
+
+    title = "simulated rats, lesions < 5 mm"
+    assert title not in page._lesions([cell("cnr_lesion", 8.0), cell("cnr_lesion_small", 8.0)])
+    assert title in page._lesions([cell("cnr_lesion", 8.0), cell("cnr_lesion_small", 9.0)])
 
 
 def test_the_papers_numbers_are_where_they_belong() -> None:
