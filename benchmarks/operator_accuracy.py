@@ -31,7 +31,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ from monai_lipcar.engines import AutocastInferer, recalibrate_batch_norm
 from monai_lipcar.metrics import enhancement_recovery, enhancing_tissue, psnr, relative_error, ssim
 from monai_lipcar.problem import operator_gain
 
+OPERATORS = ("ph2l", "pl2h")
 SHARE = 0.25
 """Of the training studies: the patches of all steps together are a fraction of what these hold."""
 EVERY = 4
@@ -77,6 +78,7 @@ class Variant:
         shipped_initialization: False starts the last layers as MONAI's VNet does.
         activation: False leaves out the final ReLU.
         seed: of the weights that training starts from, of the order of the slices, and of the augmentation.
+        steps: of the training; by default as many as all.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class Variant:
     shipped_initialization: bool = True
     activation: bool = True
     seed: int = 0
+    steps: int | None = field(default=None, repr=False)  # the fingerprint has the number
 
 
 def variants(operator: str) -> dict[str, Variant]:
@@ -113,6 +116,7 @@ def variants(operator: str) -> dict[str, Variant]:
         "recommended": Variant(),
         "recommended, seed 1": Variant(seed=1),
         "recommended, seed 2": Variant(seed=2),
+        "untrained: the skeleton alone": Variant(steps=0, recalibrate=False),
         "paper's: all of its choices": paper,
         "skeleton: none": Variant({"skeleton": "none"}),
         "skeleton: none, VNet's own initialization": Variant({"skeleton": "none"}, shipped_initialization=False),
@@ -145,7 +149,7 @@ def main() -> None:
     logging.getLogger("monai_lipcar").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--operators", nargs="+", choices=("ph2l", "pl2h"), default=["ph2l", "pl2h"])
+    parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS))
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--only", nargs="+", help="names of variants, or how they begin")
     results = REPOSITORY / "benchmarks" / "results" / "operator_accuracy.json"
@@ -154,28 +158,35 @@ def main() -> None:
 
     for kind in sorted(set(KINDS.values())):
         training_cohort.write(cohort(kind, arguments), kind, SHARE)
-    jobs = [(operator, *variant) for operator in arguments.operators for variant in variants(operator).items()]
-    if arguments.only:
-        jobs = [job for job in jobs if job[1].startswith(tuple(arguments.only))]
+    everything = [(operator, *variant) for operator in OPERATORS for variant in variants(operator).items()]
+    begins = tuple(arguments.only or [""])
+    jobs = [job for job in everything if job[0] in arguments.operators and job[1].startswith(begins)]
     for operator in arguments.operators:
         write_datalist(datalist(operator, arguments), studies(operator, arguments))
-    rows = finished(jobs, arguments)
     for operator, name, variant in tqdm(jobs, desc="variants"):
+        rows = finished(everything, arguments)
         if (operator, name) not in rows:
-            rows[operator, name] = evaluate(operator, variant, arguments)
-            write_text(place(operator, variant, arguments), json.dumps(rows[operator, name]))
+            row = rows[operator, name] = evaluate(operator, variant, arguments)
+            write_text(place(operator, variant, arguments), json.dumps(row))
         logger.info("%s, %s: %s", operator, name, rows[operator, name])
-        content: dict[str, Any] = {
-            "steps": arguments.steps,
-            "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
-            "operators": {},
-            "made_with": {},
-        }
-        for one, variant_name, settings in jobs:
-            if (one, variant_name) in rows:
-                content["operators"].setdefault(one, {})[variant_name] = rows[one, variant_name]
-                content["made_with"].setdefault(one, {})[variant_name] = fingerprint(one, settings, arguments)
-        write_json(arguments.results, content)
+        publish(finished(everything, arguments), arguments)
+
+
+def publish(rows: Mapping[tuple[str, str], Any], arguments: argparse.Namespace) -> None:
+    """Write all rows that there are, of this run and of others, in the order of the variants."""
+    content: dict[str, Any] = {
+        "steps": arguments.steps,
+        "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
+        "operators": {},
+        "made_with": {},
+    }
+    for operator in OPERATORS:
+        for name, variant in variants(operator).items():
+            if (operator, name) in rows:
+                content["operators"].setdefault(operator, {})[name] = rows[operator, name]
+                made_with = fingerprint(operator, variant, arguments)
+                content["made_with"].setdefault(operator, {})[name] = made_with
+    write_json(arguments.results, content)
 
 
 def finished(jobs: list[tuple[str, str, Variant]], arguments: argparse.Namespace) -> dict[tuple[str, str], Any]:
@@ -225,15 +236,21 @@ def fingerprint(operator: str, variant: Variant, arguments: argparse.Namespace) 
     config = (REPOSITORY / "bundles" / operator / "configs" / "train.json").read_text(encoding="utf-8")
     records = sorted((arguments.output / "cohorts").rglob("cohort.json"))
     cohorts = [file.read_text(encoding="utf-8") for file in records]
-    settings = f"{operator}{variant}{arguments.steps}{config}{cohorts}"
+    settings = f"{operator}{variant}{steps_of(variant, arguments)}{config}{cohorts}"
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+def steps_of(variant: Variant, arguments: argparse.Namespace) -> int:
+    """How long a variant is trained."""
+    steps: int = arguments.steps
+    return steps if variant.steps is None else variant.steps
 
 
 def evaluate(operator: str, variant: Variant, arguments: argparse.Namespace) -> dict[str, float]:
     """Train one variant and judge it on all validation slices."""
     config = configure(operator, variant, arguments)
     set_determinism(variant.seed)
-    network = train(config, variant, arguments.steps)
+    network = train(config, variant, steps_of(variant, arguments))
     return {name: round(value, 5) for name, value in judge(network, operator, config).items()}
 
 
@@ -272,7 +289,9 @@ def train(config: ConfigParser, variant: Variant, steps: int) -> torch.nn.Module
         network.vnet.out_tr.conv2.reset_parameters()  # type: ignore[union-attr, operator]
     loss = config.get_parsed_content("loss") if variant.loss != "MSE" else torch.nn.MSELoss()
     optimizer = config.get_parsed_content("optimizer")
-    factor = (lambda step: 0.51 + 0.49 * math.cos(math.pi * step / steps)) if variant.schedule == "cosine" else None
+    factor = (
+        (lambda step: 0.51 + 0.49 * math.cos(math.pi * step / max(steps, 1))) if variant.schedule == "cosine" else None
+    )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor or (lambda step: 1.0))
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(variant.ema)) if variant.ema else None
     loader = config.get_parsed_content("train#dataloader")

@@ -28,7 +28,7 @@ from benchmarks.operator_accuracy import Variant, variants
 from monai_lipcar.data import find_studies, write_datalist
 from monai_lipcar.data.phantom import write_cohort
 from monai_lipcar.networks import SSIML1Loss
-from monai_lipcar.physics import Acquisition
+from monai_lipcar.physics import Acquisition, SignalEquationOperator
 
 OPERATORS = ("ph2l", "pl2h")
 IDS = ("fixed-rat-1", "fixed-mni152-1", "fixed-random-1", "vary-rat-1", "vary-random-1")
@@ -41,6 +41,7 @@ CONFIGURED: dict[str, dict[str, Any]] = {
     "recommended": {},
     "recommended, seed 1": {"seed": 1},
     "recommended, seed 2": {"seed": 2},
+    "untrained: the skeleton alone": {},
     "paper's: all of its choices": {
         **{"skeleton": "none", "dropout": {0.5}, "l1_weight": 0.0, "learning_rate": 1e-4},
         **{"random": (), "studies": ("fixed-rat-1",)},
@@ -206,6 +207,16 @@ def test_the_moving_average_lags_behind(arguments: Namespace, monkeypatch: pytes
     torch.testing.assert_close(averaged, 0.98 * first + 0.02 * second, rtol=1e-5, atol=1e-9)
 
 
+def test_without_training_it_is_the_skeleton(arguments: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the signal equation of the paper's sequence."""
+    untrained = variants("ph2l")["untrained: the skeleton alone"]
+    training = Training(untrained, arguments, monkeypatch, study.steps_of(untrained, arguments))
+    assert training.done == []
+    pair = torch.rand(2, 2, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(training.network(pair), SignalEquationOperator(0.2)(pair))
+
+
 def test_steps_go_on_over_epochs(arguments: Namespace) -> None:
     config = study.configure("ph2l", Variant(studies=("fixed-rat",)), arguments)
     config.update({"patch_size": [32, 32], "batch_size": 2})
@@ -222,7 +233,8 @@ def test_fingerprints_tell_everything_apart(arguments: Namespace, tmp_path: Path
     found = fingerprints(arguments)
     assert len(found) == len(ALL)
     assert fingerprints(arguments) == found
-    assert not found & fingerprints(Namespace(**{**vars(arguments), "steps": 81}))
+    of_none = {study.fingerprint(op, variants(op)["untrained: the skeleton alone"], arguments) for op in OPERATORS}
+    assert found & fingerprints(Namespace(**{**vars(arguments), "steps": 81})) == of_none
     (tmp_path / "cohorts").mkdir()
     (tmp_path / "cohorts" / "cohort.json").write_text("{}", encoding="utf-8")
     assert not found & fingerprints(Namespace(**{**vars(arguments), "output": tmp_path}))
@@ -253,3 +265,14 @@ def test_a_published_row_is_taken_with_its_settings_only(arguments: Namespace, t
     file.write_text(json.dumps({"psnr": 20.0}), encoding="utf-8")
     assert study.finished(jobs, given) == {("ph2l", "loss: MSE"): {"psnr": 20.0}}
     assert study.finished(jobs, other) == {}
+
+
+def test_rows_of_other_runs_stay(arguments: Namespace, tmp_path: Path) -> None:
+    given = Namespace(**{**vars(arguments), "output": tmp_path, "results": tmp_path / "results.json"})
+    jobs = [(operator, name, variants(operator)[name]) for operator, name in ALL]
+    study.publish({("ph2l", "loss: MSE"): {"psnr": 20.0}, ("ph2l", "recommended"): {"psnr": 40.0}}, given)
+    study.publish({**study.finished(jobs, given), ("pl2h", "loss: MSE"): {"psnr": 30.0}}, given)
+    content = json.loads(given.results.read_text(encoding="utf-8"))
+    expected = {"ph2l": {"recommended": {"psnr": 40.0}, "loss: MSE": {"psnr": 20.0}}}
+    assert content["operators"] == {**expected, "pl2h": {"loss: MSE": {"psnr": 30.0}}}
+    assert list(content["operators"]["ph2l"]) == ["recommended", "loss: MSE"]
