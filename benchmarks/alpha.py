@@ -10,7 +10,7 @@
 # limitations under the License.
 """The default alpha of each inverse problem: the best of a grid on validation studies.
 
-    python benchmarks/alpha.py DATASET --datalist-file DATALIST --output runs/alpha --slices 2
+    python -m benchmarks.alpha DATASET --datalist-file DATALIST --output runs/alpha --slices 2
 
 Every alpha runs as a bundle, on the validation section of the datalist, cut to the slices with most enhancement. The
 best has the highest PSNR over the head, which counts noise, smoothing and lost enhancement alike. Writes
@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from approaches import REPOSITORY, cut
 from tqdm import tqdm
 
 import monai_lipcar
-from monai_lipcar.bundle import run_bundle, select_studies
+from benchmarks.approaches import OPERATORS, REPOSITORY, cut
+from benchmarks.bundles import solver_of
+from monai_lipcar.bundle import checksum, run_bundle, select_studies
 
 BUNDLES = ("physics_tv", "h2l_tv", "ph2l_tv", "ph2l_gentv")
 ALPHAS = (2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
@@ -60,6 +61,7 @@ def main() -> None:
         "studies": [study.study_id for study in studies],
         "slices_per_study": arguments.slices,
         "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
+        "weights": {name: checksum(REPOSITORY / "bundles" / name / "models" / "model.pt") for name in OPERATORS},
         "bundles": {},
     }
     jobs = [(bundle, alpha) for bundle in arguments.bundles for alpha in arguments.alphas]
@@ -71,7 +73,7 @@ def main() -> None:
             raise SystemExit(f"{bundle}, alpha {alpha:g}: some studies failed, see above")
         mean = json.loads((place / "metrics.json").read_text(encoding="utf-8"))["mean"]["simulated"]
         row = {name: round(mean[name], 4) for name in SHOWN if name in mean}
-        entry = content["bundles"].setdefault(bundle, {"alphas": {}})
+        entry = content["bundles"].setdefault(bundle, {"solver": solver_of(place), "alphas": {}})
         entry["alphas"][f"{alpha:g}"] = row
         entry["best"] = float(max(entry["alphas"], key=lambda key: entry["alphas"][key]["psnr_head"]))
         logger.info("%s, alpha %g: %s", bundle, alpha, row)

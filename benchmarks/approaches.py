@@ -10,7 +10,7 @@
 # limitations under the License.
 """All approaches on the same test studies: the numbers of the model cards and of ``docs/results.md``.
 
-    python benchmarks/approaches.py DATASET --datalist-file DATALIST --output runs/approaches --slices 4
+    python -m benchmarks.approaches DATASET --datalist-file DATALIST --output runs/approaches --slices 4
 
 Writes ``benchmarks/results/approaches.json`` and prints the tables. Every approach runs as a bundle, exactly as its
 user runs it. To keep the published solver's hours away, each study is cut to the slices with most enhancement, found
@@ -29,6 +29,7 @@ import torch
 from monai.transforms import Compose, LoadImage
 
 import monai_lipcar
+from benchmarks.bundles import solver_of
 from monai_lipcar.bundle import checksum, run_bundle, select_studies
 from monai_lipcar.data import Study, slice_axis
 from monai_lipcar.data.geometry import take_slices
@@ -37,6 +38,7 @@ from monai_lipcar.report import METRIC_NAMES, best_slice
 from monai_lipcar.transforms import CheckRegistrationd, MatchIntensityd
 
 BUNDLES = ("l2h", "pl2h", "physics_tv", "h2l_tv", "ph2l_tv", "ph2l_gentv", "h2l", "ph2l")
+OPERATORS = ("l2h", "pl2h", "h2l", "ph2l")
 IN_SHORT = ("ssim_head", "psnr_head")
 """Metrics that are kept for each study."""
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -122,13 +124,13 @@ def main() -> None:
             name = bundle if image == "simulated" else image
             means[direction][name] = summary["mean"][image]
             deviations[direction][name] = summary["std"][image]
-    operators = ("l2h", "pl2h", "h2l", "ph2l")
-    weights = {name: checksum(REPOSITORY / "bundles" / name / "models" / "model.pt") for name in operators}
+    weights = {name: checksum(REPOSITORY / "bundles" / name / "models" / "model.pt") for name in OPERATORS}
     content = {
         "studies": [study.study_id for study in studies],
         "slices_per_study": arguments.slices,
         "versions": {"monai_lipcar": monai_lipcar.__version__, "torch": torch.__version__},
         "weights": weights,
+        "solvers": {name: solver_of(arguments.output / name) for name in arguments.bundles},
         "seconds": seconds,
         "mean": means,
         "std": deviations,

@@ -13,8 +13,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
-__all__ = ["ADAPTIVE", "folder_of", "name_and_options"]
+from monai_lipcar.data.atomic import read_json
+from monai_lipcar.data.output import RESULT_FILE
+
+__all__ = ["ADAPTIVE", "folder_of", "name_and_options", "solver_of"]
 
 ADAPTIVE = "ph2l_gentv --prior adaptive"
 
@@ -39,3 +44,15 @@ def folder_of(bundle: str) -> str:
         ('ph2l_gentv', 'ph2l_gentv-prior-adaptive')
     """
     return re.sub(r"\W+", "-", bundle)
+
+
+def solver_of(results: Path) -> dict[str, Any] | None:
+    """The solver that made a bundle's results, with its settings; None for a bundle without an inverse problem.
+
+    Raises:
+        ValueError: the folder has no results, or results of several solvers.
+    """
+    solvers = [read_json(file).get("solver") for file in sorted(results.glob(f"*/{RESULT_FILE}"))]
+    if not solvers or any(solver != solvers[0] for solver in solvers):
+        raise ValueError(f"{results}: expected results of one solver, got {solvers}")
+    return solvers[0]

@@ -21,7 +21,7 @@ ACCURACY = {
     "relative_error": ("relative error", 4),
 }
 FALSE = {
-    "false_enhancement_3mm": ("studies with a component of 3 mm or more, %", 1),
+    "false_enhancement_3mm": ("studies with a component of 3 mm or more, %", 2),
     "false_enhancement_mm": ("largest component (mm)", 2),
     "false_enhancement_per_cm3": ("components per cm³", 4),
 }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from monai.transforms import LoadImage
 
 from monai_lipcar.data import Study, find_studies
 from monai_lipcar.errors import StudyError
+from monai_lipcar.networks.weights import file_sha256
 
 __all__ = ["Examination", "read_examinations", "read_lesion"]
 
@@ -39,6 +41,7 @@ class Examination:
         lesion_labels: its values that are enhancing lesion; by default all above 0.
         slices: how many to take; by default what the command line says.
         center: slice in the middle of them; by default the one that shows most.
+        sha256: what the files are expected to be, by ``"pre"``, ``"high"`` and ``"lesion"``; by default anything.
     """
 
     name: str
@@ -48,6 +51,13 @@ class Examination:
     lesion_labels: tuple[int, ...] | None = None
     slices: int | None = None
     center: int | None = None
+    sha256: Mapping[str, str] | None = None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Its volumes, by what they are."""
+        volumes = {"pre": self.pre, "high": self.high, "lesion": self.lesion}
+        return {name: path for name, path in volumes.items() if path is not None}
 
     @property
     def study_id(self) -> str:
@@ -59,7 +69,7 @@ def read_examinations(source: Path) -> list[Examination]:
     """The examinations of a dataset folder or a JSON file.
 
     Raises:
-        SystemExit: the file is not as expected, or a volume is missing.
+        SystemExit: the file is not as expected, or a volume is missing or another one than its SHA-256 says.
     """
     if source.is_dir():
         return [_examination(study) for study in find_studies(source, ("pre", "high"))]
@@ -72,12 +82,17 @@ def read_examinations(source: Path) -> list[Examination]:
             examinations.append(Examination(name, **volumes, lesion_labels=labels, **entry))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise SystemExit(
-            f"{source}: expected JSON with pre, high and perhaps lesion, lesion_labels, slices and center of every "
-            f"examination by its name, got {error}"
+            f"{source}: expected JSON with pre, high and perhaps lesion, lesion_labels, slices, center and sha256 of "
+            f"every examination by its name, got {error}"
         ) from error
-    missing = [path for one in examinations for path in (one.pre, one.high, one.lesion) if path and not path.exists()]
+    missing = [path for one in examinations for path in one.files.values() if not path.exists()]
     if missing:
         raise SystemExit(f"{source}: no such volume: {', '.join(map(str, missing))}")
+    for one in examinations:
+        for name, expected in (one.sha256 or {}).items():
+            found = file_sha256(one.files[name]) if name in one.files else "no such volume"
+            if found != expected:
+                raise SystemExit(f"{one.files.get(name, name)}: expected the SHA-256 {expected}, got {found}")
     if len({one.study_id for one in examinations}) < len(examinations):
         raise SystemExit(f"{source}: expected names that differ by more than punctuation")
     return examinations

@@ -13,7 +13,8 @@
     python -m benchmarks.real_examinations EXAMINATIONS --output runs/real --slices 4
 
 EXAMINATIONS is a dataset folder with ``pre``, ``high`` and where there is one ``lesion`` of every study, or a JSON file
-with paths that are absolute or relative to it, which can say more::
+with paths that are absolute or relative to it, which can say more (``benchmarks/real_pairs.json`` is that of the
+published results)::
 
     {"glioma": {"pre": "a/pre.nii.gz", "high": "a/high.nii.gz", "lesion": "a/labels.nii.gz", "lesion_labels": [4]},
      "whole head": {"pre": "b/pre.nii.gz", "high": "b/high.nii.gz", "center": 15, "slices": 8}}
@@ -49,7 +50,7 @@ from monai.transforms import Compose, LoadImaged
 from tqdm import tqdm
 
 import monai_lipcar
-from benchmarks.bundles import ADAPTIVE, folder_of, name_and_options
+from benchmarks.bundles import ADAPTIVE, folder_of, name_and_options, solver_of
 from benchmarks.examinations import Examination, read_examinations, read_lesion
 from monai_lipcar.bundle import bundle_root, checksum, find_weights, run_bundle
 from monai_lipcar.data import find_studies
@@ -299,6 +300,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
         "denoiser": arguments.denoiser,
         "versions": {module.__name__: module.__version__ for module in (monai_lipcar, monai, torch)},
         "weights": {name: checksum(find_weights(bundle_root(name), name)) for name in OPERATORS},
+        "solvers": {},
         "examinations": {},
     }
     for examination in tqdm(examinations, desc="examinations"):
@@ -311,6 +313,8 @@ def main(command_line: Sequence[str] | None = None) -> None:
             name: run_approach(name, dataset, place / folder_of(name), SIMULATIONS[simulation], dose)
             for name in arguments.bundles
         }
+        trained = [name for name, found in approaches.items() if any(row is not None for row in found.values())]
+        content["solvers"] |= {name: solver_of(place / folder_of(name)) for name in trained}
         for examination in examinations:
             study = dataset / examination.study_id
             rows, extrapolated = baselines(study, dose, arguments.denoiser)

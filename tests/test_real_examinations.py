@@ -160,6 +160,14 @@ def test_reads_a_dataset_folder_too(benchmark: ModuleType, examinations: Path, t
             {name: {"pre": "pre.nii.gz", "high": "high.nii.gz"} for name in ("a b", "a, b")},
             "differ by more than punctuation",
         ),
+        (
+            {"a": {"pre": "pre.nii.gz", "high": "high.nii.gz", "sha256": {"high": "0f"}}},
+            "high.nii.gz: expected the SHA-256 0f, got [0-9a-f]{64}",
+        ),
+        (
+            {"a": {"pre": "pre.nii.gz", "high": "high.nii.gz", "sha256": {"lesion": "0f"}}},
+            "lesion: expected the SHA-256 0f, got no such volume",
+        ),
         ([1], "expected JSON"),
     ],
 )

@@ -154,8 +154,10 @@ class Reproduction:
     def _cohort(self, anatomy: str) -> dict[str, Any]:
         content: dict[str, Any] = {}
         for section, slices in self.slices[anatomy].items():
+            split = self.splits[anatomy]
+            studies = [*split.training, *split.validation] if section == "training" else getattr(split, section)
             content[section] = {
-                "studies": len(getattr(self.splits[anatomy], section)),
+                "studies": len(studies),
                 "slices_written": slices.written,
                 "slices_usable": slices.kept,
                 "slices_used": len(slices),

@@ -133,7 +133,7 @@ class FinalWeights:
     """Handler that finishes a training: recalibrated batch normalization, float16 weights, a record of the training.
 
     The running statistics of batch normalization average over weights that were still moving; a pass over training
-    batches with the final weights puts them right (:func:`recalibrate_batch_norm`).
+    batches with the final weights replaces them (:func:`recalibrate_batch_norm`).
 
     Args:
         network: the trained network.

@@ -12,9 +12,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from benchmarks.bundles import ADAPTIVE, folder_of, name_and_options
+from benchmarks.bundles import ADAPTIVE, folder_of, name_and_options, solver_of
 
 
 def test_options_are_those_of_the_command_line() -> None:
@@ -33,3 +37,20 @@ def test_folders_differ_and_are_plain() -> None:
     folders = [folder_of(name) for name in names]
     assert len(set(folders)) == len(names)
     assert all(folder.replace("-", "_").isidentifier() for folder in folders)
+
+
+def test_results_of_one_solver(tmp_path: Path) -> None:
+    def write(study: str, solver: dict[str, Any] | None) -> None:
+        (tmp_path / study).mkdir(exist_ok=True)
+        (tmp_path / study / "result.json").write_text(json.dumps({"solver": solver}), encoding="utf-8")
+
+    with pytest.raises(ValueError, match="expected results of one solver, got \\[\\]"):
+        solver_of(tmp_path)
+    write("a", None)
+    assert solver_of(tmp_path) is None
+    proximal = {"name": "proximal", "memory": 4}
+    write("b", proximal)
+    with pytest.raises(ValueError, match="got .*None, .*proximal"):
+        solver_of(tmp_path)
+    write("a", proximal)
+    assert solver_of(tmp_path) == proximal

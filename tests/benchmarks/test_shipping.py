@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The page that shows the paper's numbers beside ours: its tables, filled from ``paper.json``."""
+"""Finished trainings are put into their bundles: weights, checksum and what the card says."""
 
 from __future__ import annotations
 
