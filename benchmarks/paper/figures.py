@@ -27,6 +27,7 @@ from monai_lipcar.report import Panel, study_figure
 from .approaches import APPROACHES, LEARNED, OPERATORS
 from .parts import digest
 from .plan import Plan
+from .protocols import COMPARED
 from .slices import Sample
 
 __all__ = ["draw", "example"]
@@ -134,7 +135,7 @@ def _noise(plan: Plan, content: dict[str, Any], anatomy: str, folder: Path) -> l
     figure = _figure(10, 7.5)
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
     for row, (metric, title) in enumerate(CELL_METRICS.items()):
-        for column, protocol in enumerate(plan.protocols):
+        for column, protocol in enumerate(COMPARED):
             place = axes[row, column]
             for approach, details in APPROACHES.items():
                 # what has no alpha stands under the schedule
@@ -172,8 +173,8 @@ def _boxes(plan: Plan, anatomy: str, folder: Path) -> list[Path]:
     """Figure 8: SSIM in the head over the test set, but of linear extrapolation: beside it, the others look alike."""
     levels = plan.settings.main_levels
     figure = _figure(11, 7)
-    axes = figure.subplots(len(plan.protocols), len(levels), sharey="col", squeeze=False)
-    for row, protocol in enumerate(plan.protocols):
+    axes = figure.subplots(len(COMPARED), len(levels), sharey="col", squeeze=False)
+    for row, protocol in enumerate(COMPARED):
         for column, level in enumerate(levels):
             values, labels, colors = [], [], []
             jobs, names = plan.comparison(anatomy, protocol, level, "validation")

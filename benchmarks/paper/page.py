@@ -61,6 +61,7 @@ def tables(content: Mapping[str, Any], images: Path, beside: Path) -> dict[str, 
     result["theory"] = _theory(content["theory"])
     result["table 1"] = _table_1(cells)
     result["table 2"] = _table_2(cells)
+    result["denoised"] = _denoised(cells)
     result["lesions"] = _lesions(cells)
     result["precision"] = _precision(cells)
     for anatomy in COHORTS:
@@ -192,6 +193,31 @@ def _table_3(cells: Sequence[Cell]) -> str:
                 scheduled.append([*entry, _count(chosen, **everything)])
     by_schedule = ["noise, approach", "alpha of the schedule", "SSIM in the head", "PSNR in the head (dB)", "slices"]
     return f"{_markdown(columns, rows)}\n\nThe same with alpha of the schedule:\n\n{_markdown(by_schedule, scheduled)}"
+
+
+def _denoised(cells: Sequence[Cell]) -> str:
+    """All approaches with a denoiser after the noise, beside the hospital's protocol, which has none."""
+    chosen = [cell for cell in cells if cell["table"] == "denoised"]
+    plain = [cell for cell in cells if cell["table"] == "figure 7" and cell["protocol"] == "hospital"]
+    metrics = {
+        "ssim_head": "SSIM in the head",
+        "psnr_head": "PSNR in the head (dB)",
+        "enhancement_recovery": "recovery",
+    }
+    columns = ["noise, approach", "alpha"]
+    for name in metrics.values():
+        columns += [name, "not denoised"]
+    rows = []
+    for anatomy, title in COHORTS.items():
+        rows.append([f"**{title}**", *[""] * len(columns)])
+        for level, row in itertools.product(sorted({cell["noise_level"] for cell in chosen}), APPROACHES):
+            where = {"cohort": anatomy, "noise_level": level, "row": row, "alpha_rule": "validation"}
+            beside = {**where, "alpha_rule": "validation" if APPROACHES[row].bundle else "schedule"}
+            entry = [f"{level:g}: {ROWS[row]}", _alpha(chosen, **where)]
+            for metric in metrics:
+                entry += [_value(chosen, metric, **where), _value(plain, metric, **beside)]
+            rows.append([*entry, _count(chosen, **where)])
+    return _markdown([*columns, "slices"], rows) if chosen else MISSING
 
 
 def _lesions(cells: Sequence[Cell]) -> str:

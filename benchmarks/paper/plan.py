@@ -22,7 +22,7 @@ from monai_lipcar.problem import AlphaRule
 from .alphas import best_alpha, scheduled
 from .approaches import APPROACHES, BASELINES, OPERATORS
 from .evaluation import Evaluator, Job, OperatorJob, Rows
-from .protocols import Protocol
+from .protocols import COMPARED, Protocol
 
 __all__ = ["Plan", "Task"]
 
@@ -60,22 +60,23 @@ class Plan:
         several processes hardly wait for each other's part of the validation.
         """
         main = self.settings.main_levels
-        both = tuple(self.protocols)
         yield "operators", self._operator_tasks()
         yield "baselines", self._baseline_tasks()
-        groups = [("main levels", main, both)]
-        groups += [(f"other levels, {protocol}", self.settings.levels, (protocol,)) for protocol in both]
+        groups: list[tuple[str, tuple[float, ...], tuple[str, ...]]] = [("main levels", main, COMPARED)]
+        groups += [(f"other levels, {protocol}", self.settings.levels, (protocol,)) for protocol in COMPARED]
         for title, levels, protocols in groups:
             known = [level for level in levels if level in self.settings.alpha_levels]
             yield f"validation, {title}", self._validation(known, protocols)
             for rule in ("schedule", "validation"):
                 yield f"sweep, {rule}, {title}", self._tasks(rule, levels, self.settings.sweep_slices, protocols)
-        for protocol in both:
+        yield "validation, denoised", self._validation(self.noisy_levels, ("denoised",))
+        yield "denoised", self._denoised_tasks()
+        for protocol in COMPARED:
             tasks = self._tasks("auto", self.settings.levels, self.settings.sweep_slices, (protocol,))
             yield f"sweep, auto, {protocol}", tasks
         yield "lesions", self._lesion_tasks()
         for rule in ("validation", "schedule"):
-            for protocol in both:
+            for protocol in COMPARED:
                 yield f"test set, {rule}, {protocol}", self._tasks(rule, main, None, (protocol,))
 
     def job(
@@ -148,6 +149,24 @@ class Plan:
         rows = {} if low is None else self.evaluator.rows(low, self.names(anatomy))
         names = tuple(name for name, row in rows.items() if row["tumor"])
         return {name: None if job is None else replace(job, lesions=True) for name, job in jobs.items()}, names
+
+    @property
+    def noisy_levels(self) -> tuple[float, ...]:
+        """Where a denoiser after the noise is looked at: without noise it would be the paper's protocol."""
+        return tuple(level for level in self.settings.alpha_levels if level > 0)
+
+    def denoised_jobs(self, anatomy: str, level: float) -> dict[str, Job | None]:
+        """The jobs of all approaches on a low dose that is denoised after the noise, alpha by validation."""
+        return {name: self.job(anatomy, "denoised", level, name, "validation") for name in APPROACHES}
+
+    def _denoised_tasks(self) -> list[Task]:
+        return [
+            Task(job, self.names(anatomy, count=self.settings.sweep_slices))
+            for anatomy in self.anatomies
+            for level in self.noisy_levels
+            for job in self.denoised_jobs(anatomy, level).values()
+            if job is not None
+        ]
 
     def _lesion_tasks(self) -> list[Task]:
         tasks = []

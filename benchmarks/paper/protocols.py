@@ -13,8 +13,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -23,8 +24,10 @@ from monai_lipcar.transforms import DenoiseSlices
 
 from .slices import Sample
 
-__all__ = ["FREE_DENOISER", "Protocol", "default_denoiser", "noise_generator", "protocols"]
+__all__ = ["COMPARED", "FREE_DENOISER", "Protocol", "default_denoiser", "noise_generator", "protocols"]
 
+COMPARED = ("paper", "hospital")
+"""The protocols of all tables and figures."""
 FREE_DENOISER = "nlm"
 
 
@@ -33,39 +36,48 @@ class Protocol:
     """Where the data y of the inverse problem, and the input of the end-to-end networks, come from.
 
     Args:
-        name: ``"paper"`` or ``"hospital"``.
+        name: ``"paper"``, ``"hospital"`` or ``"denoised"``.
         member: what the noise is added to: ``"denoised"`` (the paper's: the low dose after BM3D) or ``"low"``.
         before: method of the denoised member, or None.
         after: method that is applied after the noise, or None.
+        cache_dir: folder of what that made; nothing is kept by default.
     """
 
     name: str
     member: str
     before: str | None = None
     after: str | None = None
+    cache_dir: Path | None = field(default=None, repr=False, compare=False)
 
     def observe(self, sample: Sample, noise_level: float, seed: int) -> torch.Tensor:
         """y of one slice, (1, H, W); at every noise level the same noise, times the level."""
         data: torch.Tensor = sample[self.member]
         if noise_level > 0:
             data = add_gaussian_noise(data, noise_level, noise_generator(sample, seed))
-        return data if self.after is None else DenoiseSlices(self.after)(data).as_subclass(torch.Tensor)  # type: ignore[arg-type]
+        if self.after is None:
+            return data
+        denoise = DenoiseSlices(self.after, cache_dir=self.cache_dir)  # type: ignore[arg-type]
+        return denoise(data).as_subclass(torch.Tensor)
 
     def key(self) -> dict[str, str | None]:
         """What a result depends on."""
         return {"member": self.member, "before": self.before, "after": self.after}
 
 
-def protocols(denoiser: str, hospital_denoiser: str | None = None) -> dict[str, Protocol]:
-    """The two protocols.
+def protocols(
+    denoiser: str, hospital_denoiser: str | None = None, cache_dir: Path | None = None
+) -> dict[str, Protocol]:
+    """The protocols: the two ``COMPARED`` ones, and the hospital's with the denoiser after the noise.
 
     Args:
-        denoiser: of the paper's protocol.
+        denoiser: of the paper's protocol, and of the third.
         hospital_denoiser: what a pipeline would do to its low dose; nothing by default, as the bundles.
+        cache_dir: see :class:`Protocol`.
     """
     return {
         "paper": Protocol("paper", "denoised", before=denoiser),
-        "hospital": Protocol("hospital", "low", after=hospital_denoiser),
+        "hospital": Protocol("hospital", "low", after=hospital_denoiser, cache_dir=cache_dir),
+        "denoised": Protocol("denoised", "low", after=denoiser, cache_dir=cache_dir),
     }
 
 

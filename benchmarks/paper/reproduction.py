@@ -83,7 +83,7 @@ class Reproduction:
         self.evaluator = Evaluator(settings, self.networks, self.slices, denoiser)
         if settings.go_on:
             self.evaluator.check_published()
-        self.plan = Plan(self.evaluator, protocols(denoiser, hospital_denoiser))
+        self.plan = Plan(self.evaluator, protocols(denoiser, hospital_denoiser, settings.output / "denoised"))
 
     def evaluate(self, share: int = 0, shares: int = 1) -> None:
         """Compute what is missing, most important first.

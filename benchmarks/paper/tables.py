@@ -23,6 +23,7 @@ from .alphas import RULES, SWEEP_RULES
 from .approaches import APPROACHES, BASELINES, OPERATORS
 from .evaluation import Job, OperatorJob, Rows
 from .plan import Plan
+from .protocols import COMPARED
 from .reported import reported
 
 __all__ = ["FIELDS", "cells", "to_csv"]
@@ -62,7 +63,7 @@ Cell = dict[str, Any]
 
 def cells(plan: Plan) -> list[Cell]:
     """All cells, those that are not measured yet with ``ours`` None."""
-    parts = (_table_1, _table_2, _approaches, _lesions, _precision)
+    parts = (_table_1, _table_2, _approaches, _denoised, _lesions, _precision)
     return [{**dict.fromkeys(FIELDS), **cell} for part in parts for cell in part(plan)]
 
 
@@ -147,7 +148,7 @@ def _approaches(plan: Plan) -> Iterator[Cell]:
     """Table 3 (whole test set, with and without tumor) and Figure 7 (the sweep)."""
     for anatomy in plan.anatomies:
         subset = plan.names(anatomy, count=plan.settings.sweep_slices)
-        for protocol in plan.protocols:
+        for protocol in COMPARED:
             for rule in RULES:
                 for level in plan.settings.main_levels:
                     jobs, names = plan.comparison(anatomy, protocol, level, rule)
@@ -184,6 +185,15 @@ def _table(
                 yield {**place, "column": column, "metric": metric, **summary(rows, metric, group)}
 
 
+def _denoised(plan: Plan) -> Iterator[Cell]:
+    """The sweep's slices with a denoiser after the noise, for all approaches."""
+    for anatomy in plan.anatomies:
+        subset = plan.names(anatomy, count=plan.settings.sweep_slices)
+        for level in plan.noisy_levels:
+            jobs = plan.denoised_jobs(anatomy, level)
+            yield from _table("denoised", plan, jobs, subset, anatomy, "denoised", "validation", level, {"all": None})
+
+
 def _lesions(plan: Plan) -> Iterator[Cell]:
     """Lesion by lesion, on the slices with a tumor; the full dose is a row of its own."""
     for anatomy in plan.anatomies:
@@ -209,7 +219,7 @@ def _of_acquired(row: Mapping[str, float]) -> dict[str, float]:
 def _precision(plan: Plan) -> Iterator[Cell]:
     """What the lower precision of rows of the whole test set changes, on the slices that have both."""
     for anatomy, protocol, rule, level, name in itertools.product(
-        plan.anatomies, plan.protocols, RULES, plan.settings.main_levels, APPROACHES
+        plan.anatomies, COMPARED, RULES, plan.settings.main_levels, APPROACHES
     ):
         job = plan.job(anatomy, protocol, level, name, rule)
         if job is None or (lower := plan.on_test_set(job)) == job:

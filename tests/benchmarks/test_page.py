@@ -53,6 +53,26 @@ def test_lesions_beside_those_of_the_full_dose() -> None:
     assert not any("≥ 5 mm" in line for line in by_size)
 
 
+def test_with_a_denoiser_beside_without() -> None:
+    def cell(table: str, row: str, rule: str, ours: float, **other: object) -> dict[str, object]:
+        place = {"cohort": "rat", "noise_level": 0.033, "row": row, "alpha_rule": rule, "metric": "ssim_head"}
+        return {"table": table, **place, "alpha": None, "ours": ours, "std": 0.01, "n": 12, **other}
+
+    cells = [
+        cell("figure 7", "nn_pl2h", "schedule", 0.7, protocol="hospital"),
+        cell("figure 7", "nn_pl2h", "schedule", 0.1, protocol="paper"),
+        cell("figure 7", "lip_ph2l_tv", "schedule", 0.2, protocol="hospital", alpha=0.001),
+        cell("figure 7", "lip_ph2l_tv", "validation", 0.8, protocol="hospital", alpha=0.01),
+        cell("denoised", "nn_pl2h", "validation", 0.9, protocol="denoised"),
+        cell("denoised", "lip_ph2l_tv", "validation", 0.95, protocol="denoised", alpha=0.002),
+    ]
+    lines = [[part.strip() for part in line.split("|")[1:-1]] for line in page._denoised(cells).splitlines()]
+    shown = {line[0]: [line[1], line[2], line[3], line[-1]] for line in reversed(lines)}  # rats come first
+    assert shown["0.033: NN-PL2H"] == ["", "0.900 ± 0.010", "0.700 ± 0.010", "12"]
+    assert shown["0.033: LIP-PH2L-TV"] == ["0.002", "0.950 ± 0.010", "0.800 ± 0.010", "12"]
+    assert page._denoised(cells[:4]) == page.MISSING
+
+
 def test_lesions_that_are_all_of_one_size_stand_once() -> None:
     def cell(metric: str, ours: float) -> dict[str, object]:
         place = {"table": "lesions", "cohort": "rat", "row": "nn_pl2h", "metric": metric}

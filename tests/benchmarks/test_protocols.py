@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -39,6 +41,18 @@ def test_the_hospitals_noise_is_on_the_acquired_low_dose(sample: dict[str, torch
 def test_a_pipeline_that_denoises_does_so_after_the_noise(sample: dict[str, torch.Tensor]) -> None:
     plain, denoising = protocols("nlm")["hospital"], protocols("nlm", "nlm")["hospital"]
     assert denoising.observe(sample, 0.05, seed=1).std() < 0.3 * plain.observe(sample, 0.05, seed=1).std()
+
+
+def test_the_hospitals_protocol_with_the_denoiser_after_the_noise(
+    sample: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    protocol = protocols("nlm", cache_dir=tmp_path)["denoised"]
+    expected = protocols("nlm", "nlm")["hospital"].observe(sample, 0.05, seed=1)
+    assert torch.equal(protocol.observe(sample, 0.05, seed=1), expected)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert torch.equal(protocol.observe(sample, 0.05, seed=1), expected)  # the kept one
+    assert protocol == protocols("nlm")["denoised"]  # where it is kept is no part of it
+    assert repr(protocol) == repr(protocols("nlm")["denoised"])
 
 
 def test_levels_share_one_realization_and_slices_do_not(sample: dict[str, torch.Tensor]) -> None:

@@ -246,6 +246,10 @@ def test_everything_from_rows_to_the_page(reproduction: Reproduction, settings: 
     content = json.loads((settings.results / "paper.json").read_text(encoding="utf-8"))
     lesions = {cell["row"]: cell for cell in content["cells"] if cell["table"] == "lesions"}
     assert set(lesions) == {*APPROACHES, "high"}
+    denoised = [cell for cell in content["cells"] if cell["table"] == "denoised"]
+    assert {(cell["row"], cell["noise_level"], cell["protocol"]) for cell in denoised} == {
+        (row, 0.033, "denoised") for row in APPROACHES
+    }
     everything = [cell for cell in content["cells"] if cell["column"] == "all" and cell["metric"] in METRICS]
     assert everything
     assert all(cell["ours"] is not None for cell in everything)
