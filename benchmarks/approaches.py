@@ -22,7 +22,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -30,10 +32,12 @@ from monai.transforms import Compose, LoadImage
 
 import monai_lipcar
 from benchmarks.bundles import solver_of
+from benchmarks.scoring import load_scaled, score
 from monai_lipcar.bundle import checksum, run_bundle, select_studies
 from monai_lipcar.data import Study, slice_axis
 from monai_lipcar.data.geometry import take_slices
 from monai_lipcar.data.output import StudyOutput, write_volume
+from monai_lipcar.physics import SignalEquationOperator
 from monai_lipcar.report import METRIC_NAMES, best_slice
 from monai_lipcar.transforms import CheckRegistrationd, MatchIntensityd
 
@@ -69,6 +73,16 @@ def cut(studies: list[Study], folder: Path, slices: int) -> None:
         place.mkdir(parents=True)
         for name, volume in volumes.items():
             write_volume(take_slices(volume, center, slices, axis), place / f"{name}.nii.gz")
+
+
+def signal_equation(dataset: Path, study_ids: Sequence[str]) -> list[dict[str, float]]:
+    """Metrics of what the skeleton of ``ph2l`` makes of every study without training, with the bundles' defaults."""
+    operator, rows = SignalEquationOperator(), []
+    for study_id in study_ids:
+        data = load_scaled(dataset / study_id)
+        pair = torch.stack([data[name].as_subclass(torch.Tensor)[0].float() for name in ("pre", "high")])[None]
+        rows.append(score({"simulated": operator(pair)[0]}, data, target="low")["simulated"])
+    return rows
 
 
 def table(means: dict[str, dict[str, float]], deviations: dict[str, dict[str, float]]) -> str:
@@ -124,6 +138,15 @@ def main() -> None:
             name = bundle if image == "simulated" else image
             means[direction][name] = summary["mean"][image]
             deviations[direction][name] = summary["std"][image]
+    if means["to low dose"]:
+        rows_of_all = signal_equation(dataset, list(each))
+        for name in dict.fromkeys(key for row in rows_of_all for key in row):
+            values = [row[name] for row in rows_of_all if name in row]
+            means["to low dose"].setdefault("signal_equation", {})[name] = statistics.fmean(values)
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            deviations["to low dose"].setdefault("signal_equation", {})[name] = spread
+        for part in (means, deviations):  # what is compared with, first
+            part["to low dose"] = dict(sorted(part["to low dose"].items(), key=lambda row: row[0] in BUNDLES))
     weights = {name: checksum(REPOSITORY / "bundles" / name / "models" / "model.pt") for name in OPERATORS}
     content = {
         "studies": [study.study_id for study in studies],

@@ -43,6 +43,7 @@ BASELINES = {
     "linear_extrapolation_nlm": "linear extrapolation after non-local means",
     "high": "full dose",
     "linear_dose_model": "linear dose model",
+    "signal_equation": "signal equation, untrained",
 }
 
 RACE = {

@@ -45,23 +45,21 @@ import monai
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.data.utils import affine_to_spacing
-from monai.transforms import Compose, LoadImaged
 from tqdm import tqdm
 
 import monai_lipcar
 from benchmarks.bundles import ADAPTIVE, folder_of, name_and_options, solver_of
 from benchmarks.examinations import Examination, read_examinations, read_lesion
+from benchmarks.scoring import load_scaled, score
 from monai_lipcar.bundle import bundle_root, checksum, find_weights, run_bundle
 from monai_lipcar.data import find_studies
 from monai_lipcar.data.geometry import slice_axis, take_slices
 from monai_lipcar.data.output import StudyOutput, write_volume
 from monai_lipcar.errors import WeightsError
-from monai_lipcar.metrics import study_metrics
 from monai_lipcar.physics import linear_extrapolation
 from monai_lipcar.report import Panel, best_slice, study_figure
 from monai_lipcar.simulate import SIMULATIONS, Simulation, pair_transform
-from monai_lipcar.transforms import DenoiseSlices, ScaleIntensityByReferenced, head_mask
+from monai_lipcar.transforms import DenoiseSlices
 from monai_lipcar.transforms.denoisers import Method
 
 logger = logging.getLogger("real_examinations")
@@ -157,38 +155,14 @@ def baselines(study: Path, dose_fraction: float, denoiser: Method) -> tuple[Rows
     Returns:
         Rows of metrics, and the volumes in scanner units.
     """
-    members = [name for name in ("pre", "low", "high", "lesion") if (study / f"{name}.nii.gz").is_file()]
-    load = Compose(
-        [
-            LoadImaged(keys=members, image_only=True, ensure_channel_first=True),
-            ScaleIntensityByReferenced(keys=("pre", "low", "high"), reference_keys=("pre", "low")),
-        ]
-    )
-    data = load({name: str(study / f"{name}.nii.gz") for name in members})
+    data = load_scaled(study)
     denoised = DenoiseSlices(denoiser)(data["low"])
     images = {
         "low": data["low"],
         "linear_extrapolation": linear_extrapolation(data["pre"], data["low"], dose_fraction),
         f"linear_extrapolation_{denoiser}": linear_extrapolation(data["pre"], denoised, dose_fraction),
     }
-    axis = slice_axis(data["high"].affine, data["high"].shape[1:])
-
-    def slices_first(volume: torch.Tensor) -> torch.Tensor:
-        return volume.as_subclass(torch.Tensor)[0].movedim(axis, 0).float().cpu()
-
-    steps = [float(step) for step in affine_to_spacing(data["high"].affine)]
-    spacing = [steps[axis], *(step for other, step in enumerate(steps) if other != axis)]
-    head = torch.from_numpy(np.ascontiguousarray(head_mask(slices_first(data["low"]).numpy(), axis=0)))
-    lesion = slices_first(data["lesion"]) > 0.5 if "lesion" in data else None
-    table = study_metrics(
-        {name: slices_first(image) for name, image in images.items()},
-        slices_first(data["high"]),
-        head,
-        pre=slices_first(data["pre"]),
-        lesion=lesion,
-        spacing=spacing,
-    )
-    rows: Rows = {name: {key: value for key, value in row.items() if np.isfinite(value)} for name, row in table.items()}
+    rows: Rows = score(images, data)
     return rows, {name: image.as_subclass(torch.Tensor)[0].numpy() * data["scale"] for name, image in images.items()}
 
 
