@@ -29,7 +29,7 @@ from monai_lipcar.data import Study, explain_failure
 from monai_lipcar.data.geometry import slice_axis
 from monai_lipcar.data.output import StudyOutput, refuse_input_folders
 from monai_lipcar.errors import ConfigurationError, StudyError
-from monai_lipcar.inferers import LIPInferer, SolveRecord
+from monai_lipcar.inferers import AlphaChoice, LIPInferer, SolveRecord
 from monai_lipcar.metrics import judge, not_judged, study_metrics, with_findings
 from monai_lipcar.options import is_true
 from monai_lipcar.physics import LinearDoseOperator, linear_extrapolation
@@ -226,6 +226,8 @@ class ResultWriter:
         metrics, warnings = None, list(state.record.get("warnings", ()))
         if solve is not None and solve.alpha_choice is not None and solve.alpha_choice.warning:
             warnings.append(solve.alpha_choice.warning)
+        if solve is not None and solve.alpha_choice is not None and self.configuration.get("denoise", "none") != "none":
+            warnings.append(_of_denoised(solve.alpha_choice))
         if solve is not None and (unfinished := _unfinished(solve)):
             warnings.append(unfinished)
         try:
@@ -338,6 +340,14 @@ class ResultWriter:
             target_name="low" if forward else "high",
         )
         return {name: {key: value for key, value in row.items() if math.isfinite(value)} for name, row in table.items()}
+
+
+def _of_denoised(choice: AlphaChoice) -> str:
+    """What the reader of a result has to know where alpha followed from what a denoiser left."""
+    return (
+        f"alpha {choice.alpha:.3g} follows from the noise that was found after denoising, {choice.sigma:.2g}; a "
+        "denoiser leaves more than is found, and alpha is then too small; give a number, or leave the denoising out"
+    )
 
 
 def _unfinished(solve: SolveRecord) -> str | None:

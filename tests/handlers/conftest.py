@@ -72,6 +72,7 @@ def _run(
     configuration: dict[str, Any] | None = None,
     forward: bool = False,
     solver: Any = None,
+    inverse: dict[str, Any] | None = None,
     **options: Any,
 ) -> ResultWriter:
     """What the configs do, up to ``finish``."""
@@ -98,7 +99,7 @@ def _run(
     name = "low_sim" if forward else "high_sim"
     settings = {"bundle": "physics_tv", "output_name": name, "configuration": configuration or CONFIGURATION, **options}
     writer = ResultWriter(output_dir, **settings)  # type: ignore[arg-type]
-    solver = solver or AdamSolver(20)
+    inverse = {"alpha": 1e-4, "guess": "pre", "solver": solver or AdamSolver(20), "progress": False, **(inverse or {})}
     StudyEvaluator(
         device="cpu",
         val_data_loader=DataLoader(
@@ -107,7 +108,7 @@ def _run(
             collate_fn=collate_study,
         ),
         network=LinearDoseOperator(0.2),
-        inferer=OperatorInferer() if forward else LIPInferer(1e-4, guess="pre", solver=solver, progress=False),
+        inferer=OperatorInferer() if forward else LIPInferer(**inverse),
         postprocessing=back_to_units,
         val_handlers=[writer],
     ).run()

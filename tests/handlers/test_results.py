@@ -34,7 +34,7 @@ from monai_lipcar.data.output import write_volume
 from monai_lipcar.errors import ConfigurationError
 from monai_lipcar.handlers import SCHEMA_VERSION, ResultWriter, read_failures
 from monai_lipcar.networks import file_sha256
-from monai_lipcar.problem import ProximalSolver
+from monai_lipcar.problem import AlphaRule, ProximalSolver
 
 SCALE = 200.0
 CONFIGURATION = {"alpha": 1e-4, "solver": "paper", "guess": "pre"}
@@ -76,6 +76,24 @@ def test_a_solve_that_ended_early_says_what_was_left(
     run([study], tmp_path / "whole", solver=ProximalSolver())
     record = load_record(tmp_path / "whole", "sub-01")
     assert (record["status"], record["warnings"]) == ("converged", ["one slice is dark"])
+
+
+def test_alpha_of_a_denoised_low_dose_is_told(
+    run: Run, load_record: LoadRecord, write_study: WriteStudy, tmp_path: Path
+) -> None:
+    study = write_study("sub-01")
+    automatic = {"alpha": "auto", "alpha_rule": AlphaRule(operator_error=0.004, kappa=0.0, ratio=0.25)}
+
+    def warnings(folder: str, denoise: str, **options: Any) -> list[str]:
+        run([study], tmp_path / folder, configuration={**CONFIGURATION, "denoise": denoise}, **options)
+        record = load_record(tmp_path / folder, "sub-01")
+        return [warning for warning in record["warnings"] if "after denoising" in warning]
+
+    (found,) = warnings("both", "nlm", inverse=automatic)
+    record = load_record(tmp_path / "both", "sub-01")
+    assert found.startswith(f"alpha {record['alpha']:.3g} follows from the noise that was found after denoising, ")
+    assert warnings("automatic", "none", inverse=automatic) == []
+    assert warnings("denoised", "nlm") == []
 
 
 def test_the_record(run: Run, load_record: LoadRecord, write_study: WriteStudy, tmp_path: Path) -> None:
