@@ -55,7 +55,7 @@ NOT_RUN = {
     r"\S+/python examples/deploy|python examples/deploy": "the SDK's environment: tests/examples/test_deploy.py",
     r"export |srun |torchrun": "a cluster or several processes: tests/integration/test_ranks.py, bundles/test_train.py",
     r".*\$SLURM": "a cluster",
-    r"python -m benchmarks\.(?!false)|(\S+/)?python benchmarks/(?!al|ap)|cp benchmarks": "hours: tests/benchmarks",
+    r"python -m benchmarks\.(?!false|alpha |approaches )|(\S+/)?python benchmarks/|cp benchmarks": "hours",
     r"python -m monai_lipcar run (--bids|exam/)": "data of its own kind: tests/bids, tests/dicom",
     r"python -m monai_lipcar (phantom|package)": "minutes each: tests/test_cli.py, tests/bundles/test_travel.py",
     r".* --config_file ph2l_gentv/": "a packaged bundle: tests/bundles/test_travel.py",
@@ -70,8 +70,8 @@ RUN = (
 )
 
 QUICKLY = {
-    r"python benchmarks/(alpha|approaches)\.py ": "",
-    r"python -m benchmarks\.false_enhancement ": "--studies 1 --slices 1",
+    r"python -m benchmarks\.(alpha|approaches) ": "",
+    r"python -m benchmarks\.false_enhancement ": "--rats 1 --heads 1 --slices 1",
 }
 """What would take hours, and options that leave less to do, besides a single bundle."""
 
