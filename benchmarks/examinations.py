@@ -92,7 +92,10 @@ def read_examinations(source: Path) -> list[Examination]:
         for name, expected in (one.sha256 or {}).items():
             found = file_sha256(one.files[name]) if name in one.files else "no such volume"
             if found != expected:
-                raise SystemExit(f"{one.files.get(name, name)}: expected the SHA-256 {expected}, got {found}")
+                raise SystemExit(
+                    f"{one.files.get(name, name)}: expected the SHA-256 {expected}, got {found}: get the image that "
+                    f"{source} is of, or take its sha256 out to use another one"
+                )
     if len({one.study_id for one in examinations}) < len(examinations):
         raise SystemExit(f"{source}: expected names that differ by more than punctuation")
     return examinations
